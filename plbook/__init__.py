@@ -1,0 +1,36 @@
+"""plbook: tangent kernels, Hessian norms and the PL* condition, for systems of equations and torch networks.
+
+The executable companion of Liu, Zhu and Belkin, "Loss landscapes and optimization in over-parameterized non-linear
+systems and neural networks". Each module holds what one chapter of the book needs; the first line of its docstring
+names the chapter.
+"""
+
+from plbook import datasets, toys
+from plbook.conditions import PLStarCheck, check_pl_star, pl_ratio
+from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
+from plbook.hessian import HessianNorms, hessian_norms
+from plbook.networks import MLP
+from plbook.systems import NetworkSystem, System
+from plbook.tangent_kernel import KernelSpectrum, jacobian_norm, kernel_spectrum, tangent_kernel
+
+__all__ = [
+    "MLP",
+    "HessianNorms",
+    "KernelSpectrum",
+    "NetworkSystem",
+    "PLStarCheck",
+    "StepConstants",
+    "System",
+    "Trajectory",
+    "check_pl_star",
+    "datasets",
+    "gradient_descent",
+    "hessian_norms",
+    "jacobian_norm",
+    "kernel_spectrum",
+    "linearized_losses",
+    "pl_ratio",
+    "step_constants",
+    "tangent_kernel",
+    "toys",
+]

@@ -1,0 +1,17 @@
+"""Every plot of the book, drawn from results: theory dashed, measurement solid, one color for each meaning.
+
+Each function returns a matplotlib Figure that is already closed to pyplot: as the last line of a notebook cell it
+shows once, and `figure.savefig` writes it to a file.
+"""
+
+from plbook.figures.curves import (
+    condition_numbers,
+    descent,
+    eigenvalues_along_path,
+    exponents,
+    ratios,
+    segment,
+)
+from plbook.figures.landscape import landscape
+
+__all__ = ["condition_numbers", "descent", "eigenvalues_along_path", "exponents", "landscape", "ratios", "segment"]

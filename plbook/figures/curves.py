@@ -1,0 +1,92 @@
+"""Curves: losses along runs and segments, eigenvalues along paths, laws against measurements."""
+
+import numpy as np
+
+from plbook.figures import style
+
+
+def descent(trajectory, *, mu, linearized=None):
+    """The relative loss of a run against the guarantee (1 - eta mu)^t, and the linearized prediction if given."""
+    losses = trajectory.losses / trajectory.losses[0]
+    steps = np.arange(len(losses))
+    guarantee = (1 - trajectory.step_size * mu) ** steps
+    end = steps[-1]
+    with style.figure() as (fig, axes):
+        axes.semilogy(steps, guarantee, "--", color=style.THEORY)
+        axes.semilogy(steps, losses, "-", color=style.MEASURED)
+        style.label(axes, 0.55 * end, guarantee[int(0.55 * end)], "guarantee, $(1-\\eta\\mu)^t$", style.THEORY, offset=(0, 14))
+        style.label(axes, 0.3 * end, losses[int(0.3 * end)], "measured", style.MEASURED, offset=(8, 12))
+        if linearized is not None:
+            axes.semilogy(steps, linearized / linearized[0], "--", color=style.LINEARIZED)
+            at = int(0.6 * end)
+            style.label(axes, at, linearized[at] / linearized[0], "linearized", style.LINEARIZED, offset=(-8, -14), ha="right")
+        axes.set(xlabel="step $t$", ylabel="$L(w_t)\\,/\\,L(w_0)$", xlim=(0, None))
+    return fig
+
+
+def segment(positions, losses, *, ends=("first", "second")):
+    """The loss along the straight line between two points, with the chord that a convex loss would stay below."""
+    with style.figure() as (fig, axes):
+        axes.plot(positions, losses, "-", color=style.MEASURED)
+        axes.plot(positions[[0, -1]], losses[[0, -1]], "--", color=style.THEORY)
+        axes.plot(positions[[0, -1]], losses[[0, -1]], "o", color=style.SOLUTIONS, markersize=9, clip_on=False)
+        middle = len(positions) // 2
+        style.label(axes, positions[middle], losses[middle], "measured loss", style.MEASURED, offset=(0, 14), ha="center")
+        style.label(axes, positions[middle], 0.0, "a convex loss stays below this line", style.THEORY, offset=(0, 12), ha="center")
+        axes.set(xlabel=f"position between the {ends[0]} and the {ends[1]} solution", ylabel="$L$")
+        axes.set_ylim(bottom=-0.06 * float(losses.max()), top=1.15 * float(losses.max()))
+    return fig
+
+
+def eigenvalues_along_path(steps, smallest, ratios):
+    """The smallest eigenvalue of K and the PL ratio at the recorded points of a run."""
+    with style.figure() as (fig, axes):
+        axes.semilogy(steps, ratios, "o-", color=style.MEASURED)
+        axes.semilogy(steps, smallest, "o--", color=style.THEORY)
+        middle = len(steps) // 2
+        style.label(axes, steps[middle], ratios[middle], "PL ratio", style.MEASURED, offset=(0, 14))
+        style.label(axes, steps[middle], smallest[middle], "$\\lambda_{\\min}(K)$", style.THEORY, offset=(0, 14))
+        axes.set(xlabel="step $t$")
+        axes.set_ylim(min(smallest) / 3, max(ratios) * 3)
+    return fig
+
+
+def ratios(smallest, measured, largest=None):
+    """PL ratios against the smallest eigenvalue at the same points: nothing lies below the diagonal."""
+    with style.figure() as (fig, axes):
+        low, high = min(smallest) / 1.5, max(smallest) * 1.5
+        axes.loglog([low, high], [low, high], "--", color=style.THEORY)
+        axes.loglog(smallest, measured, "o", color=style.MEASURED, markersize=4, alpha=0.6, markeredgewidth=0)
+        style.label(axes, high / 1.3, high / 1.3, "ratio = $\\lambda_{\\min}$", style.THEORY, ha="right", va="top", offset=(0, -14))
+        axes.set(xlabel="smallest eigenvalue of $K(w)$", ylabel="PL ratio at $w$", xlim=(low, high))
+    return fig
+
+
+def exponents(x, curves, *, slopes, xlabel, ylabel):
+    """Measured curves on logarithmic axes, each beside the power law of its predicted slope.
+
+    Args:
+        x: shape (k,).
+        curves: name -> values of shape (k,).
+        slopes: name -> predicted exponent; its dashed line passes through the curve's last point.
+    """
+    with style.figure() as (fig, axes):
+        for (name, values), color in zip(curves.items(), style.SERIES):
+            axes.loglog(x, values, "-", color=color, marker="o", markersize=4)
+            axes.loglog(x, values[-1] * (x / x[-1]) ** slopes[name], "--", color=style.THEORY, linewidth=1.5)
+            style.label(axes, x[-1], values[-1], name, color)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.set_xlim(right=x[-1] * (x[-1] / x[0]) ** 0.35)
+    return fig
+
+
+def condition_numbers(aspect, measured, bound):
+    """The mean logarithm of the condition number of Gaussian kernels against p/n, below its bound."""
+    with style.figure() as (fig, axes):
+        axes.semilogx(aspect, bound, "--", color=style.THEORY)
+        axes.semilogx(aspect, measured, "-", color=style.MEASURED, marker="o", markersize=5)
+        middle = len(aspect) // 2
+        style.label(axes, aspect[middle], bound[middle], "bound", style.THEORY, offset=(4, 12))
+        style.label(axes, aspect[middle], measured[middle], "measured", style.MEASURED, offset=(6, 12))
+        axes.set(xlabel="unknowns per equation, $p/n$", ylabel="mean of $\\log\\,\\kappa(K)$", ylim=(0, None))
+    return fig

@@ -1,0 +1,55 @@
+"""The house style: colors with a fixed meaning, fonts that stay legible on a phone, an opaque background."""
+
+from contextlib import contextmanager
+
+import matplotlib.pyplot as plt
+
+# Okabe and Ito's palette, which color-blind readers can tell apart; each color always means the same.
+MEASURED = "#0072B2"
+THEORY = "#D55E00"
+LINEARIZED = "#7A5195"
+PL_REGION = "#CFE3F1"
+SINGULAR = "#B0005A"
+SOLUTIONS = "#00795A"
+FAINT = "#8A8A8A"
+# Several measurements of one kind side by side.
+SERIES = ("#0072B2", "#00795A", "#7A5195", "#B0005A")
+
+RC = {
+    "figure.dpi": 130,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "axes.facecolor": "white",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 12,
+    "font.family": "DejaVu Sans",
+    "font.size": 11.5,
+    "lines.linewidth": 2.2,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "mathtext.fontset": "dejavusans",
+}
+
+
+@contextmanager
+def figure(width=6.4, height=4.0, columns=1):
+    """(figure, axes) in the house style; the figure is closed to pyplot at the end, so a cell shows it once."""
+    with plt.rc_context(RC):
+        fig, axes = plt.subplots(1, columns, figsize=(width, height), layout="constrained")
+        yield fig, axes
+        fig.canvas.draw()
+    plt.close(fig)
+
+
+def label(axes, x, y, text, color, **options):
+    """A label beside what it names, in its color, instead of a legend."""
+    options = {"va": "center", "ha": "left", **options}
+    axes.annotate(
+        text, (x, y), xytext=options.pop("offset", (6, 0)), textcoords="offset points", color=color,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}, **options,
+    )
