@@ -34,7 +34,10 @@ def _ratio(system, w):
         return inf, 0.0
     direction = residual / scale
     direction = direction / direction.norm()
-    return system.vjp(w, direction).square().sum().item(), (0.5 * residual @ residual).item()
+    ratio = system.vjp(w, direction).square().sum().item()
+    if not isfinite(ratio):
+        raise ValueError(f"the derivative of F is not finite at one of the points: its PL ratio comes out as {ratio}.")
+    return ratio, (0.5 * residual @ residual).item()
 
 
 @dataclass(frozen=True, eq=False)

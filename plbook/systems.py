@@ -118,15 +118,8 @@ class System:
         return residual, pullback(residual)[0]
 
     def jacobian(self, w):
-        """DF(w), shape (n, p). Cost: n backward passes of one sample each; memory 8 n p bytes."""
-        w = self.point(w)
-        jacobian = w.new_empty(self.num_equations, self.num_parameters)
-        per_sample = vmap(jacrev(self._sample_value), in_dims=(None, 0))
-        chunk = max(1, CHUNK_BYTES // (8 * self._outputs * self.num_parameters))
-        for first in range(0, len(self._samples), chunk):
-            rows = per_sample(w, self._samples[first : first + chunk]).reshape(-1, self.num_parameters)
-            jacobian[first * self._outputs : first * self._outputs + len(rows)] = rows
-        return jacobian
+        """DF(w), shape (n, p). Cost: n backward passes; memory 8 n p bytes."""
+        return jacrev(self._function)(self.point(w))
 
     def jvp(self, w, v):
         """DF(w) v, shape (n,), for v of shape (p,). Cost: about 2 evaluations (forward mode)."""
@@ -175,7 +168,10 @@ class NetworkSystem(System):
         self._shapes = {name: p.shape for name, p in trainable.items()}
         start = as_data(torch.cat([p.detach().reshape(-1) for p in trainable.values()]), "the module's parameters")
 
-        output = self._forward(start, inputs)
+        try:
+            output = self._forward(start, inputs)
+        except RuntimeError as error:
+            raise ValueError(f"the module does not take inputs of shape {tuple(inputs.shape)} and {inputs.dtype}: {error}") from error
         self._check_output(output, inputs, targets)
         self._setup(lambda w: self._forward(w, inputs).reshape(-1), targets.reshape(-1), start)
         self._samples = inputs
@@ -183,6 +179,12 @@ class NetworkSystem(System):
         self.jacobian_lipschitz = None
         check_value(self, output.reshape(-1), self._forward(start, inputs).reshape(-1))
         self._check_coupling(output)
+        try:
+            self.gradient(start)
+        except RuntimeError as error:
+            raise ValueError(
+                f"torch.func cannot differentiate the module (checkpointing and some in-place operations stop it): {error}"
+            ) from error
 
     def _forward(self, w, inputs):
         return functional_call(self._module, self._parameters_at(w), (inputs,))
@@ -193,6 +195,23 @@ class NetworkSystem(System):
 
     def _sample_value(self, w, sample):
         return self._forward(w, sample.unsqueeze(0)).reshape(-1)
+
+    def jacobian(self, w):
+        """DF(w), shape (n, p). Cost: n backward passes of one input each; memory 8 n p bytes."""
+        w = self.point(w)
+        jacobian = w.new_empty(self.num_equations, self.num_parameters)
+        picks = torch.eye(self._outputs, dtype=w.dtype, device=w.device)
+
+        # One vmap, not one inside another: torch's PReLU returns wrong derivatives under two (2.13).
+        def rows_of(sample):
+            pullback = vjp(lambda point: self._sample_value(point, sample), w)[1]
+            return torch.stack([pullback(pick)[0] for pick in picks])
+
+        chunk = max(1, CHUNK_BYTES // (8 * self._outputs * self.num_parameters))
+        for first in range(0, len(self._samples), chunk):
+            rows = vmap(rows_of)(self._samples[first : first + chunk]).reshape(-1, self.num_parameters)
+            jacobian[first * self._outputs : first * self._outputs + len(rows)] = rows
+        return jacobian
 
     def module_at(self, w):
         """A float64 copy of the module with parameters w; the caller's module and the system's stay as they are."""

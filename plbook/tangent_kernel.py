@@ -104,11 +104,12 @@ class _Recorder:
     def __init__(self, module):
         self.names = {layer: name for name, layer in module.named_modules() if type(layer) is nn.Linear}
         self.calls = {layer: [] for layer in self.names}
-        self.handles = [layer.register_forward_hook(self._record) for layer in self.names]
+        self.handles = [layer.register_forward_hook(self._record, with_kwargs=True) for layer in self.names]
 
-    def _record(self, layer, args, output):
+    def _record(self, layer, args, kwargs, output):
+        (activations,) = (*args, *kwargs.values())
         # The edge, not the tensor: an activation that works in place changes the tensor, never the edge.
-        self.calls[layer].append((args[0].detach(), args[0]._version, output.grad_fn and get_gradient_edge(output)))
+        self.calls[layer].append((activations.detach(), activations._version, output.grad_fn and get_gradient_edge(output)))
 
     def __enter__(self):
         return self
@@ -155,7 +156,14 @@ def _layer_kernel(system, w):
         if (layer, "bias") in trained:
             gram += 1.0
         kernel += gram[:, None, :, None] * (rows @ rows.T).view(n, outputs, n, outputs)
-    return kernel.detach().view(n * outputs, n * outputs), None
+    kernel = kernel.view(n * outputs, n * outputs)
+    # One backward pass checks the whole formula, on a random u: u^T K u = |DF^T u|^2.
+    u = torch.randn(len(kernel), dtype=kernel.dtype, generator=torch.Generator().manual_seed(0)).to(kernel.device)
+    pulled = torch.autograd.grad(output.reshape(-1) @ u, list(parameters.values()), allow_unused=True)
+    square = sum(piece.square().sum() for piece in pulled if piece is not None)
+    if abs(u @ kernel @ u - square) > 1e-8 * kernel.trace():
+        return None, "inside the module, the rows of a layer are not the inputs in their order"
+    return kernel, None
 
 
 def _owners(module):
@@ -181,6 +189,8 @@ def _obstacle(recorder, layers, parameters, owners, output, n):
             return f"the input of layer {name} is changed in place"
         if edge is None:
             return f"the output of layer {name} carries no derivatives"
+    if output.grad_fn is None:
+        return "the output does not depend on any parameter"
     readers = _readers(output)
     for name, parameter in parameters.items():
         layer = owners[name][0]

@@ -32,6 +32,17 @@ def cubic(target=0.0, start=(-2.0, 1.5)):
     return System(lambda w: (w[0] ** 3 / 3 - w[0] + w[1] ** 2 / 2)[None], [target], start)
 
 
+def sines(matrix, targets, start=None):
+    """F(w) = sin(A w), entry by entry. DF = diag(cos(A w)) A, largest at w = 0, so L_F = |A|_2; H_i = -sin(a_i w) a_i a_i^T.
+
+    DF has Lipschitz constant at most |A|_2 times the largest row norm of A. The start is 0 unless given.
+    """
+    matrix = torch.as_tensor(matrix, dtype=torch.float64)
+    start = torch.zeros(matrix.shape[1], dtype=torch.float64) if start is None else start
+    beta = torch.linalg.matrix_norm(matrix, 2) * matrix.norm(dim=1).max()
+    return System(lambda w: (matrix @ w).sin(), targets, start, jacobian_lipschitz=beta.item())
+
+
 def square(target=-1.0, start=1.0):
     """F(w) = w^2, one equation and one unknown. The PL ratio is 4 w^2 for every y; for y < 0 there is no solution."""
     return System(lambda w: w**2, [target], [start], jacobian_lipschitz=2.0)

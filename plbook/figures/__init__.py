@@ -5,13 +5,23 @@ shows once, and `figure.savefig` writes it to a file.
 """
 
 from plbook.figures.curves import (
-    condition_numbers,
+    against_bound,
     descent,
     eigenvalues_along_path,
     exponents,
+    kernel_image,
     ratios,
     segment,
 )
 from plbook.figures.landscape import landscape
 
-__all__ = ["condition_numbers", "descent", "eigenvalues_along_path", "exponents", "landscape", "ratios", "segment"]
+__all__ = [
+    "against_bound",
+    "descent",
+    "eigenvalues_along_path",
+    "exponents",
+    "kernel_image",
+    "landscape",
+    "ratios",
+    "segment",
+]

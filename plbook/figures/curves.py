@@ -1,6 +1,7 @@
-"""Curves: losses along runs and segments, eigenvalues along paths, laws against measurements."""
+"""Curves: losses along runs and segments, eigenvalues along paths, measurements against what theory says."""
 
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from plbook.figures import style
 
@@ -32,7 +33,7 @@ def segment(positions, losses, *, ends=("first", "second")):
         axes.plot(positions[[0, -1]], losses[[0, -1]], "o", color=style.SOLUTIONS, markersize=9, clip_on=False)
         middle = len(positions) // 2
         style.label(axes, positions[middle], losses[middle], "measured loss", style.MEASURED, offset=(0, 14), ha="center")
-        style.label(axes, positions[middle], 0.0, "a convex loss stays below this line", style.THEORY, offset=(0, 12), ha="center")
+        style.label(axes, positions[middle], 0.0, "a convex loss stays on or below this line", style.THEORY, offset=(0, 12), ha="center")
         axes.set(xlabel=f"position between the {ends[0]} and the {ends[1]} solution", ylabel="$L$")
         axes.set_ylim(bottom=-0.06 * float(losses.max()), top=1.15 * float(losses.max()))
     return fig
@@ -51,42 +52,79 @@ def eigenvalues_along_path(steps, smallest, ratios):
     return fig
 
 
-def ratios(smallest, measured, largest=None):
+def ratios(smallest, measured):
     """PL ratios against the smallest eigenvalue at the same points: nothing lies below the diagonal."""
     with style.figure() as (fig, axes):
         low, high = min(smallest) / 1.5, max(smallest) * 1.5
         axes.loglog([low, high], [low, high], "--", color=style.THEORY)
         axes.loglog(smallest, measured, "o", color=style.MEASURED, markersize=4, alpha=0.6, markeredgewidth=0)
-        style.label(axes, high / 1.3, high / 1.3, "ratio = $\\lambda_{\\min}$", style.THEORY, ha="right", va="top", offset=(0, -14))
+        style.label(axes, high / 1.3, high / 1.3, "ratio = $\\lambda_{\\min}$", style.THEORY, ha="right", va="top", offset=(0, -24))
         axes.set(xlabel="smallest eigenvalue of $K(w)$", ylabel="PL ratio at $w$", xlim=(low, high))
     return fig
 
 
 def exponents(x, curves, *, slopes, xlabel, ylabel):
-    """Measured curves on logarithmic axes, each beside the power law of its predicted slope.
+    """Measured curves on logarithmic axes, each with the power law of its predicted slope.
 
     Args:
-        x: shape (k,).
-        curves: name -> values of shape (k,).
-        slopes: name -> predicted exponent; its dashed line passes through the curve's last point.
+        x: shape (k,), increasing.
+        curves: name -> positive values of shape (k,).
+        slopes: name -> predicted exponent; its dashed line passes through the curve's first point.
     """
     with style.figure() as (fig, axes):
         for (name, values), color in zip(curves.items(), style.SERIES):
             axes.loglog(x, values, "-", color=color, marker="o", markersize=4)
-            axes.loglog(x, values[-1] * (x / x[-1]) ** slopes[name], "--", color=style.THEORY, linewidth=1.5)
+            axes.loglog(x, values[0] * (x / x[0]) ** slopes[name], "--", color=style.THEORY, linewidth=1.5)
             style.label(axes, x[-1], values[-1], name, color)
         axes.set(xlabel=xlabel, ylabel=ylabel)
-        axes.set_xlim(right=x[-1] * (x[-1] / x[0]) ** 0.35)
+        # Between powers of ten the labels of a logarithmic axis would run into each other.
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        # Room for the names at the right ends of the curves.
+        axes.set_xlim(right=x[-1] * (x[-1] / x[0]) ** 0.3)
     return fig
 
 
-def condition_numbers(aspect, measured, bound):
-    """The mean logarithm of the condition number of Gaussian kernels against p/n, below its bound."""
+def against_bound(
+    x, measured, bound, *, xlabel, ylabel, measured_label="measured", bound_label="bound", log="", label_at=(0.5, 0.5)
+):
+    """A measured curve and the theory that bounds it from either side.
+
+    Args:
+        x, measured, bound: shape (k,); bound may also be one number.
+        log: the axes with a logarithmic scale: "", "x", "y" or "xy".
+        label_at: where along the x axis the labels of measurement and bound stand, from 0 to 1.
+    """
+    x, measured = np.asarray(x, dtype=float), np.asarray(measured, dtype=float)
+    bound = np.broadcast_to(np.asarray(bound, dtype=float), x.shape)
+    positions = np.log(x) if "x" in log else x
     with style.figure() as (fig, axes):
-        axes.semilogx(aspect, bound, "--", color=style.THEORY)
-        axes.semilogx(aspect, measured, "-", color=style.MEASURED, marker="o", markersize=5)
-        middle = len(aspect) // 2
-        style.label(axes, aspect[middle], bound[middle], "bound", style.THEORY, offset=(4, 12))
-        style.label(axes, aspect[middle], measured[middle], "measured", style.MEASURED, offset=(6, 12))
-        axes.set(xlabel="unknowns per equation, $p/n$", ylabel="mean of $\\log\\,\\kappa(K)$", ylim=(0, None))
+        axes.plot(x, bound, "--", color=style.THEORY)
+        axes.plot(x, measured, "-", color=style.MEASURED, marker="o" if len(x) <= 40 else None, markersize=5)
+        for axis in log:
+            getattr(axes, f"set_{axis}scale")("log")
+        for where, values, text, color in zip(
+            label_at, (measured, bound), (measured_label, bound_label), (style.MEASURED, style.THEORY)
+        ):
+            index = np.abs(positions - (positions[0] + where * (positions[-1] - positions[0]))).argmin()
+            style.label(axes, x[index], values[index], text, color, offset=(0, 12), ha="left" if where < 0.8 else "right")
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.margins(y=0.12)
+    return fig
+
+
+def kernel_image(kernel, labels):
+    """The entries of a tangent kernel as an image, inputs sorted by label."""
+    order = np.argsort(labels, kind="stable")
+    entries = np.asarray(kernel)[np.ix_(order, order)]
+    limit = np.abs(entries).max()
+    with style.figure(5.6, 4.8) as (fig, axes):
+        axes.grid(False)
+        image = axes.imshow(entries, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        fig.colorbar(image, ax=axes, label="$K_{ij}$", shrink=0.85)
+        sorted_labels = np.asarray(labels)[order]
+        starts = np.searchsorted(sorted_labels, np.unique(sorted_labels))
+        centers = (starts + np.append(starts[1:], len(order)) - 1) / 2
+        for set_ticks in (axes.set_xticks, axes.set_yticks):
+            set_ticks(centers, np.unique(sorted_labels))
+        axes.set(xlabel="digit of input $j$", ylabel="digit of input $i$")
     return fig

@@ -1,0 +1,37 @@
+# The book and its tests. Each command first makes .venv, or brings it up to date.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help book test refresh clean
+
+help:
+	@echo 'make book     build the site into _build/html'
+	@echo 'make test     build the site, run every test and re-run every notebook'
+	@echo 'make refresh  execute all notebooks again and store their outputs'
+	@echo 'make clean    delete the site and the caches (.venv stays)'
+
+# The stamp is written last, so an interrupted install is taken up again.
+$(READY): requirements.txt pyproject.toml
+	@rm -f $@
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+# _build is deleted first: an incremental build hides the warnings of unchanged pages from -W.
+book: $(READY)
+	$(BIN)/python tools/run_times.py
+	rm -rf _build
+	$(BIN)/jupyter-book build . -n -W --keep-going
+	@echo
+	@echo 'The book is built. Serve it and open http://127.0.0.1:8000/book/index.html:'
+	@echo '    $(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html'
+
+test: book
+	$(BIN)/python -m pytest
+
+refresh: $(READY)
+	$(BIN)/python tools/refresh.py
+
+clean:
+	rm -rf _build .cache .pytest_cache .hypothesis book/status.md

@@ -1,0 +1,108 @@
+"""The site's Sphinx extension: what Jupyter Book does not do by itself."""
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+import status_page
+from docutils import nodes
+from sphinx.util import logging
+from sphinx.util.fileutil import copy_asset
+from sphinx_proof.nodes import NODE_TYPES, unenumerable_node, visit_unenumerable_node
+
+logger = logging.getLogger(__name__)
+
+MATHJAX_PARTS = ["tex-chtml-full.js", "output/chtml/fonts/woff-v2"]
+
+
+def write_status_page(app, config):
+    """Written before the table of contents, which lists it, is read."""
+    status_page.write()
+
+
+def set_theme_options(app, config):
+    """Buttons that lead to a repository only where one is known."""
+    options = config.html_theme_options
+    options["navbar_persistent"] = []  # otherwise a second search bar
+    options["launch_buttons"] = {}
+    url = os.environ.get("BOOK_REPOSITORY_URL", "")
+    if url:
+        options["repository_url"] = url
+        options["repository_branch"] = os.environ.get("BOOK_REPOSITORY_BRANCH", "main")
+        options["use_repository_button"] = True
+        options["use_issues_button"] = True
+        options["launch_buttons"] = {
+            "binderhub_url": "https://mybinder.org",
+            "notebook_interface": "jupyterlab",
+        }
+
+
+def copy_mathjax(app):
+    """MathJax from the site itself; the package's own extension would copy all 24 MB of it."""
+    package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
+    for part in MATHJAX_PARTS:
+        source = package / "static" / "mathjax" / part
+        target = Path(app.outdir, "_static", "mathjax", part)
+        copy_asset(source, target if source.is_dir() else target.parent)
+
+
+def empty_fontawesome(app, error):
+    """The icon font draws the same icons without this 1.5 MB script."""
+    scripts = Path(app.outdir, "_static", "scripts")
+    for path in scripts.glob("fontawesome.js*"):
+        path.write_text("") if path.suffix == ".js" else path.unlink()
+
+
+def title_statements(app, document):
+    """Statements carry the paper's own numbers: "Theorem 1 (...)", or "Proposition (name)" for ours."""
+    for node in document.findall(lambda node: isinstance(node, tuple(NODE_TYPES.values()))):
+        logger.warning("a statement needs :nonumber:, its number is in its title", location=node)
+    for node in document.findall(unenumerable_node):
+        title, content = node[0], node[1]
+        title["ids"], content["ids"] = [], [f"{node['label']}-content"]  # each id once on a page
+        word = node["realtype"].title()
+        if not title.astext():
+            title += nodes.Text(word)
+        elif not re.match(rf"{word}\b", title.astext()):
+            title.insert(0, nodes.Text(f"{word} ("))
+            title += nodes.Text(")")
+
+
+def depart_statement(self, node):
+    self.body.append("</div>")
+
+
+def number_by_chapter(app, env):
+    """Figure 2 of chapter 4 is "4.2", whatever chapters come before it; exercises alike."""
+    for name, counters in env.toc_fignumbers.items():
+        if chapter := re.match(r"book/(\d+)-", name):
+            for figures in counters.values():
+                for position, label in enumerate(figures, start=1):
+                    figures[label] = (int(chapter[1]), position)
+    return []
+
+
+def remove_thebe(app):
+    """Live code is not offered; Jupyter Book loads its script all the same, and it fails on every page."""
+    for listeners in app.events.listeners.values():
+        for listener in list(listeners):
+            if listener.handler.__module__ == "sphinx_thebe":
+                app.disconnect(listener.id)
+    app.registry.css_files = [file for file in app.registry.css_files if file[0] != "sphinx-thebe.css"]
+
+
+def setup(app):
+    app.setup_extension("sphinx_proof")
+    app.setup_extension("sphinx_thebe")
+    app.add_node(unenumerable_node, override=True, html=(visit_unenumerable_node, depart_statement))
+    app.add_css_file("plbook.css")
+    app.set_html_assets_policy("always")  # the side bar has formulas on pages that have none
+    remove_thebe(app)
+    app.connect("config-inited", write_status_page, priority=100)
+    app.connect("config-inited", set_theme_options)
+    app.connect("builder-inited", copy_mathjax)
+    app.connect("doctree-read", title_statements)
+    app.connect("env-get-updated", number_by_chapter, priority=900)  # after Sphinx has numbered
+    app.connect("build-finished", empty_fontawesome)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
