@@ -34,7 +34,7 @@ def digits(num_inputs=1797, *, targets="parity"):
     if not 1 <= num_inputs <= len(pixels):
         raise ValueError(f"num_inputs must lie between 1 and {len(pixels)}, got {num_inputs}.")
     inputs = on_sphere(pixels - pixels.mean(dim=0))[:num_inputs]
-    labels = labels[:num_inputs]
+    labels = labels[:num_inputs].clone()  # not a view: the cache is shared
     if targets == "parity":
         return Dataset(inputs, 1.0 - 2.0 * (labels % 2).double(), labels)
     if targets == "one-hot":

@@ -114,6 +114,7 @@ def against_bound(
 
 def kernel_image(kernel, labels):
     """The entries of a tangent kernel as an image, inputs sorted by label."""
+    labels = np.asarray(labels)
     order = np.argsort(labels, kind="stable")
     entries = np.asarray(kernel)[np.ix_(order, order)]
     limit = np.abs(entries).max()
@@ -121,7 +122,7 @@ def kernel_image(kernel, labels):
         axes.grid(False)
         image = axes.imshow(entries, cmap="RdBu_r", vmin=-limit, vmax=limit)
         fig.colorbar(image, ax=axes, label="$K_{ij}$", shrink=0.85)
-        sorted_labels = np.asarray(labels)[order]
+        sorted_labels = labels[order]
         starts = np.searchsorted(sorted_labels, np.unique(sorted_labels))
         centers = (starts + np.append(starts[1:], len(order)) - 1) / 2
         for set_ticks in (axes.set_xticks, axes.set_yticks):

@@ -1,0 +1,166 @@
+import importlib
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from helpers import randn
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.path import Path
+
+import plbook as pl
+from plbook import figures
+from plbook.figures import style
+
+# The module, which the function of the same name hides.
+landscape = importlib.import_module("plbook.figures.landscape")
+
+SYSTEM = pl.toys.product()
+RUN = pl.gradient_descent(SYSTEM, step_size=0.05, max_steps=40, record_every=5)
+X = np.array([1.0, 10.0, 100.0])
+LABELS = torch.tensor([3, 1, 3, 1, 2])
+KERNEL = pl.tangent_kernel(pl.toys.linear(randn(5, 6), torch.zeros(5)))
+
+FIGURES = {
+    "descent": lambda: figures.descent(RUN, mu=0.5, linearized=pl.linearized_losses(SYSTEM, RUN.step_size, RUN.steps)),
+    "segment": lambda: figures.segment(torch.linspace(0, 1, 21), torch.linspace(-1, 1, 21) ** 2),
+    "eigenvalues_along_path": lambda: figures.eigenvalues_along_path([0, 5, 10], [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]),
+    "ratios": lambda: figures.ratios([1.0, 2.0], [1.5, 4.0]),
+    "exponents": lambda: figures.exponents(X, {"a": 3 * X**2, "b": X**-1.0}, slopes={"a": 2, "b": -0.5}, xlabel="x", ylabel="y"),
+    "against_bound": lambda: figures.against_bound(X, X / 2, X, xlabel="x", ylabel="y", log="xy"),
+    "kernel_image": lambda: figures.kernel_image(KERNEL, LABELS),
+    "landscape": lambda: figures.landscape(SYSTEM, mu=2.0, singular_points=[(0.0, 0.0)], trajectories=[RUN]),
+}
+
+
+def lines(figure, color):
+    """The (x, y) of the lines in a color, in the order in which they were drawn."""
+    return [np.asarray(line.get_xydata()).T for line in figure.axes[0].lines if to_hex(line.get_color()).upper() == color]
+
+
+def close(a, b):
+    return np.allclose(np.asarray(a), np.asarray(b), rtol=1e-12, atol=0)
+
+
+def test_every_figure_is_tested_here():
+    assert set(figures.__all__) == FIGURES.keys()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_opaque_labelled_and_closed(name, tmp_path):
+    before, settings = set(plt.get_fignums()), dict(plt.rcParams)
+    figure = FIGURES[name]()
+    assert isinstance(figure, Figure) and set(plt.get_fignums()) == before
+    assert dict(plt.rcParams) == settings
+    axes = figure.axes[0]
+    assert axes.get_xlabel() and (axes.get_ylabel() or axes.texts)
+    assert figure.get_facecolor() == axes.get_facecolor() == (1, 1, 1, 1)
+    figure.savefig(tmp_path / "figure.png")
+    corner = plt.imread(tmp_path / "figure.png")[0, 0]
+    assert corner.tolist() == [1, 1, 1, 1]
+
+
+def test_a_figure_that_fails_is_refused_before_it_is_drawn():
+    with pytest.raises(ValueError, match="two unknowns, got 3"):
+        figures.landscape(pl.toys.chain(), mu=1.0)
+    assert not plt.get_fignums()
+
+
+def test_descent_draws_losses_guarantee_and_linearization():
+    linearized = pl.linearized_losses(SYSTEM, RUN.step_size, RUN.steps)
+    figure = figures.descent(RUN, mu=0.5, linearized=linearized)
+    steps = np.arange(41)
+    ((x, losses),), ((_, guarantee),), ((_, prediction),) = (lines(figure, c) for c in (style.MEASURED, style.THEORY, style.LINEARIZED))
+    assert close(x, steps) and close(losses, RUN.losses / RUN.losses[0])
+    assert close(guarantee, (1 - 0.05 * 0.5) ** steps)
+    assert close(prediction, linearized / linearized[0])
+    assert figure.axes[0].get_yscale() == "log"
+    assert not lines(figures.descent(RUN, mu=0.5), style.LINEARIZED)
+
+
+def test_segment_draws_the_losses_and_their_chord():
+    positions = torch.linspace(0, 1, 5)
+    losses = torch.tensor([1.0, 4.0, 9.0, 2.0, 0.5])
+    figure = figures.segment(positions, losses)
+    assert close(lines(figure, style.MEASURED)[0], [positions, losses])
+    assert close(lines(figure, style.THEORY)[0], [[0, 1], [1, 0.5]])
+
+
+def test_exponents_draw_lines_of_the_predicted_slope_through_the_first_point():
+    figure = FIGURES["exponents"]()
+    measured = [lines(figure, color)[0][1] for color in style.SERIES[:2]]
+    assert close(measured, [3 * X**2, 1 / X])
+    for values, (x, predicted), slope in zip(measured, lines(figure, style.THEORY), (2, -0.5)):
+        assert predicted[0] == pytest.approx(values[0])
+        assert np.diff(np.log(predicted)) / np.diff(np.log(x)) == pytest.approx(slope)
+
+
+def test_against_bound_draws_both_and_spreads_a_single_number():
+    figure = FIGURES["against_bound"]()
+    assert close(lines(figure, style.MEASURED)[0], [X, X / 2]) and close(lines(figure, style.THEORY)[0], [X, X])
+    assert figure.axes[0].get_xscale() == figure.axes[0].get_yscale() == "log"
+    flat = figures.against_bound(X, X / 2, 7.0, xlabel="x", ylabel="y")
+    assert close(lines(flat, style.THEORY)[0], [X, [7, 7, 7]]) and flat.axes[0].get_xscale() == "linear"
+
+
+def test_eigenvalues_and_ratios_are_drawn_as_given():
+    path = FIGURES["eigenvalues_along_path"]()
+    assert close(lines(path, style.MEASURED)[0][1], [4, 5, 6]) and close(lines(path, style.THEORY)[0][1], [1, 2, 3])
+    scatter = FIGURES["ratios"]()
+    assert close(lines(scatter, style.MEASURED)[0], [[1, 2], [1.5, 4]])
+    x, y = lines(scatter, style.THEORY)[0]
+    assert close(x, y) and x[0] < 1 and x[-1] > 2
+
+
+def test_kernel_image_sorts_inputs_by_label():
+    image = FIGURES["kernel_image"]().axes[0].images[0]
+    order = [1, 3, 4, 0, 2]
+    assert close(image.get_array(), KERNEL[order][:, order])
+    assert image.get_clim() == (-KERNEL.abs().max(), KERNEL.abs().max())
+
+
+# The landscape
+
+
+@pytest.mark.parametrize("build", [pl.toys.product, pl.toys.cubic, lambda: pl.toys.quadratics(2, 2)])
+def test_the_landscape_is_computed_as_pl_ratio_and_loss(build):
+    system = build()
+    x, y, losses, ratios, residuals = landscape._on_grid(system, ((-3.0, 3.0), (-2.0, 2.0)))
+    for i, j in torch.randint(landscape.GRID, (50, 2), generator=torch.Generator().manual_seed(0)).tolist():
+        w = torch.stack([x[j], y[i]])
+        assert losses[i, j].item() == pytest.approx(system.loss(w).item(), rel=1e-12)
+        assert residuals[i, j].item() == pytest.approx(system.residual(w)[0].item(), rel=1e-12)
+        assert ratios[i, j].item() == pytest.approx(pl.pl_ratio(system, w), rel=1e-10)
+
+
+@pytest.mark.parametrize("build, mu", [(pl.toys.product, 2.0), (pl.toys.cubic, 1.0), (lambda: pl.toys.quadratics(2, 2), 3.0)])
+def test_the_shaded_region_is_where_pl_star_holds(build, mu):
+    system = build()
+    outlines = figures.landscape(system, mu=mu).axes[0].collections[0].get_paths()[0].to_polygons()
+    # Off the boundary by more than what a cell of the grid may move it.
+    points = [w for w in 6 * torch.rand(300, 2, generator=torch.Generator().manual_seed(0)).double() - 3
+              if not 0.85 < pl.pl_ratio(system, w) / mu < 1.15]
+    # Inside an odd number of outlines: a hole has an outline, too.
+    inside = [sum(Path(outline).contains_point(w.tolist()) for outline in outlines) % 2 == 1 for w in points]
+    assert inside == [pl.pl_ratio(system, w) >= mu for w in points]
+    assert True in inside and False in inside
+
+
+def test_a_solution_on_the_grid_counts_as_shaded():
+    x = torch.linspace(-3.0, 3.0, landscape.GRID, dtype=torch.float64)
+    target = (x[7] * x[9]).item()
+    ratios = landscape._on_grid(pl.toys.product(target), ((-3.0, 3.0), (-3.0, 3.0)))[3]
+    assert ratios[9, 7] > 1e10 and math.isfinite(ratios.max())
+
+
+def test_the_landscape_marks_runs_and_singular_points():
+    figure = FIGURES["landscape"]()
+    path, start = lines(figure, style.MEASURED)
+    assert close(path, RUN.points.T) and close(start[:, 0], [2, 1])
+    assert lines(figure, style.SINGULAR)[0].T.tolist() == [[0, 0]]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["PL* holds with μ = 2", "solutions, F(w) = y", "singular points", "gradient descent"]
+    bare = figures.landscape(pl.toys.quadratics(2, 2), mu=2.0)
+    assert [text.get_text() for text in bare.legends[0].get_texts()] == ["PL* holds with μ = 2"]

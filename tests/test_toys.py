@@ -1,0 +1,129 @@
+import math
+
+import pytest
+import torch
+from helpers import randn
+from torch.testing import assert_close
+
+import plbook as pl
+from plbook import reference, toys
+
+A, POINTS = randn(3, 4), 20
+
+# name -> (system, F, DF), each by hand as in the docstring; functions of a list of numbers.
+CLOSED_FORMS = {
+    "linear": (toys.linear(A, randn(3)), lambda w: A @ torch.stack(w), lambda w: A),
+    "product": (toys.product(), lambda a, b: [a * b], lambda a, b: [[b, a]]),
+    "cubic": (toys.cubic(), lambda a, b: [a**3 / 3 - a + b**2 / 2], lambda a, b: [[a**2 - 1, b]]),
+    "square": (toys.square(), lambda a: [a**2], lambda a: [[2 * a]]),
+    "repeated": (toys.repeated(), lambda a: [a, a], lambda a: [[1.0], [1.0]]),
+    "chain": (toys.chain(), lambda a, b, c: [a * b, b * c], lambda a, b, c: [[b, a, 0.0], [0.0, c, b]]),
+    "copies": (toys.copies(3), lambda a: [a**2 / 2] * 3, lambda a: [[a]] * 3),
+    "sines": (
+        toys.sines(A, randn(3)),
+        lambda w: [math.sin(a) for a in A @ torch.stack(w)],
+        lambda w: torch.diag(torch.cos(A @ torch.stack(w))) @ A,
+    ),
+}
+KERNELS = {
+    "linear": lambda w: A @ A.T,
+    "product": lambda a, b: [[a**2 + b**2]],
+    "cubic": lambda a, b: [[(a**2 - 1) ** 2 + b**2]],
+    "chain": lambda a, b, c: [[a**2 + b**2, a * c], [a * c, b**2 + c**2]],
+    "repeated": lambda a: [[1.0, 1.0], [1.0, 1.0]],
+}
+LIPSCHITZ = {
+    "linear": toys.linear(A, randn(3)),
+    "repeated": toys.repeated(),
+    "product": toys.product(),
+    "square": toys.square(),
+    "copies": toys.copies(5),
+    "sines": toys.sines(A, randn(3)),
+}
+
+
+def by_hand(formula, name, w):
+    numbers = list(w) if name in ("linear", "sines") else w.tolist()
+    result = formula(numbers) if name in ("linear", "sines") else formula(*numbers)
+    return torch.as_tensor(result, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", CLOSED_FORMS)
+def test_closed_forms_at_random_points(name):
+    system, value, jacobian = CLOSED_FORMS[name]
+    for w in 2 * randn(POINTS, system.num_parameters):
+        assert_close(system.value(w), by_hand(value, name, w))
+        assert_close(system.jacobian(w), by_hand(jacobian, name, w))
+        if name in KERNELS:
+            assert_close(pl.tangent_kernel(system, w), by_hand(KERNELS[name], name, w))
+
+
+def beta_ratio(system, w, v):
+    return (torch.linalg.matrix_norm(system.jacobian(w) - system.jacobian(v), 2) / (w - v).norm()).item()
+
+
+@pytest.mark.parametrize("name", LIPSCHITZ)
+def test_lipschitz_constants_are_true(name):
+    system, p = LIPSCHITZ[name], LIPSCHITZ[name].num_parameters
+    ratios = [beta_ratio(system, *pair) for pair in 3 * randn(200, 2, p)]
+    assert max(ratios) <= system.jacobian_lipschitz * (1 + 1e-12)
+    # Where DF is affine on a line or a rotation of w the constant is attained by every pair: no smaller one is true.
+    if name in ("product", "square", "copies"):
+        assert min(ratios) >= system.jacobian_lipschitz * (1 - 1e-9)
+
+
+def test_the_lipschitz_constant_of_one_sine_is_attained():
+    """DF = 3 cos(3 w) has slope 9 = |A| max row norm at w = pi / 6."""
+    system = toys.sines([[3.0]], [0.0])
+    w = torch.tensor([math.pi / 6], dtype=torch.float64)
+    assert system.jacobian_lipschitz == pytest.approx(9)
+    assert beta_ratio(system, w + 1e-4, w - 1e-4) == pytest.approx(9, rel=1e-6)
+
+
+def test_the_jacobian_of_sines_is_largest_at_zero():
+    system = toys.sines(A, randn(3))
+    top = torch.linalg.matrix_norm(A, 2).item()
+    assert pl.jacobian_norm(system, torch.zeros(4)) == pytest.approx(top)
+    assert all(pl.jacobian_norm(system, w) <= top for w in randn(20, 4))
+
+
+def test_hessians_of_sines():
+    system, w = toys.sines(A, randn(3)), randn(4)
+    expected = torch.stack([-torch.sin(a @ w) * torch.outer(a, a) for a in A])
+    assert_close(reference.hessians(system, w), expected)
+
+
+def test_singular_points_of_the_cubic():
+    for w1, value in ((1.0, -2 / 3), (-1.0, 2 / 3)):
+        w = torch.tensor([w1, 0.0], dtype=torch.float64)
+        assert not pl.tangent_kernel(toys.cubic(), w).any()
+        assert toys.cubic().value(w).item() == pytest.approx(value)
+
+
+def test_quadratics_have_constant_symmetric_hessians_and_an_affine_jacobian():
+    system = toys.quadratics(3, 5, seed=4)
+    hessians = reference.hessians(system, system.start)
+    assert_close(hessians, hessians.transpose(1, 2))
+    assert_close(hessians, reference.hessians(system, 10 * randn(5)))
+    slopes, w = system.jacobian(torch.zeros(5)), randn(5)
+    assert_close(system.jacobian(w), slopes + hessians @ w)
+    assert_close(system.value(w), slopes @ w + 0.5 * (hessians @ w) @ w)
+
+
+def test_quadratics_follow_the_seed():
+    one, same, other = (toys.quadratics(2, 3, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one.residual(one.start), same.residual(same.start))
+    assert not torch.equal(one.start, other.start) and not torch.equal(one.targets, other.targets)
+
+
+def test_every_toy_is_tested_here():
+    public = {name for name, f in vars(toys).items() if callable(f) and f.__module__ == toys.__name__}
+    assert public == {*CLOSED_FORMS, "quadratics"}
+
+
+def test_starts_and_targets_are_those_given():
+    assert toys.linear(A, [1.0, 2.0, 3.0]).start.tolist() == [0, 0, 0, 0]
+    assert toys.linear(A, [1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0]).start.tolist() == [1, 2, 3, 4]
+    assert toys.product(5.0, (1.0, 7.0)).start.tolist() == [1, 7] and toys.product(5.0).targets.tolist() == [5]
+    assert toys.square(3.0, 2.0).residual([2.0]).tolist() == [1]
+    assert toys.copies(4).residual([2.0]).tolist() == [2, 2, 2, 2]
