@@ -31,8 +31,8 @@ def digits(num_inputs=1797, *, targets="parity"):
         ValueError: for a number outside 1 to 1797 or an unknown kind of targets.
     """
     pixels, labels = _digits()
-    if not 1 <= num_inputs <= len(pixels):
-        raise ValueError(f"num_inputs must lie between 1 and {len(pixels)}, got {num_inputs}.")
+    if num_inputs not in range(1, len(pixels) + 1):
+        raise ValueError(f"num_inputs must be a whole number from 1 to {len(pixels)}, got {num_inputs}.")
     inputs = on_sphere(pixels - pixels.mean(dim=0))[:num_inputs]
     labels = labels[:num_inputs].clone()  # not a view: the cache is shared
     if targets == "parity":

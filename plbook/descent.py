@@ -83,6 +83,8 @@ def gradient_descent(system, w=None, *, step_size=None, max_steps, loss_toleranc
     """
     _check_options(step_size, max_steps, loss_tolerance, record_every)
     start = w = system.point(w)
+    if not start.isfinite().all():
+        raise ValueError("the start w must be finite, but some of its entries are NaN or infinite.")
     at_start = None
     if step_size is None:
         at_start = step_constants(system, start)
@@ -138,11 +140,11 @@ def linearized_losses(system, step_size, num_steps, w=None):
 def _check_options(step_size, max_steps, loss_tolerance, record_every):
     if step_size is not None and not (isfinite(step_size) and step_size > 0):
         raise ValueError(f"step_size must be a positive number, or None for Theorem 6's; got {step_size}.")
-    if max_steps < 0 or int(max_steps) != max_steps:
+    if not (isfinite(max_steps) and max_steps >= 0 and int(max_steps) == max_steps):
         raise ValueError(f"max_steps must be a whole number >= 0, got {max_steps}.")
     if not 0 <= loss_tolerance < 1:
         raise ValueError(f"loss_tolerance is relative to the starting loss and must lie in [0, 1), got {loss_tolerance}.")
-    if record_every is not None and (record_every < 1 or int(record_every) != record_every):
+    if record_every is not None and not (isfinite(record_every) and record_every >= 1 and int(record_every) == record_every):
         raise ValueError(f"record_every must be a whole number >= 1, or None for the two ends; got {record_every}.")
 
 

@@ -82,7 +82,7 @@ def MLP(input_size, widths, output_size=1, *, activation="tanh", output_activati
     generator = torch.Generator().manual_seed(seed)
     layers = []
     for fan_in, fan_out in zip(sizes, sizes[1:]):
-        linear = nn.Linear(fan_in, fan_out, bias=False, dtype=torch.float64)
+        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=False, dtype=torch.float64)
         with torch.no_grad():
             linear.weight.normal_(generator=generator)
         layers += [Divide(sqrt(fan_in)), linear, ACTIVATIONS[activation]()]

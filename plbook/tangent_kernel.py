@@ -131,7 +131,7 @@ def _layer_kernel(system, w):
 
     parameters = {name: piece.detach().requires_grad_() for name, piece in system._parameters_at(w).items()}
     with torch.enable_grad(), _Recorder(module) as recorder:
-        output = functional_call(module, parameters, (inputs,)).reshape(len(inputs), -1)
+        output = functional_call(module, parameters, (inputs.clone(),)).reshape(len(inputs), -1)
     layers = {owners[name][0] for name in parameters}
     obstacle = _obstacle(recorder, layers, parameters, owners, output, len(inputs))
     if obstacle:

@@ -85,6 +85,7 @@ def test_sphere_points_are_uniform_and_follow_the_seed():
     [
         (lambda: datasets.digits(0), ["num_inputs", "1797", "0"]),
         (lambda: datasets.digits(1798), ["num_inputs", "1797", "1798"]),
+        (lambda: datasets.digits(2.5), ["num_inputs", "1797", "2.5"]),
         (lambda: datasets.digits(5, targets="labels"), ["parity", "one-hot", "'labels'"]),
         (lambda: datasets.sphere(0, 3), ["at least 1", "0 and 3"]),
         (lambda: datasets.sphere(3, 0), ["at least 1", "3 and 0"]),

@@ -49,12 +49,12 @@ def test_one_step_by_hand():
     assert run.w.tolist() == [0.5] and run.losses.tolist() == [2.0, 0.78125] and run.distances.tolist() == [0, 0.5]
 
 
-@pytest.mark.parametrize("every, kept", [(None, (0, 7)), (1, (0, 1, 2, 3, 4, 5, 6, 7)), (3, (0, 3, 6, 7)), (7, (0, 7)), (50, (0, 7))])
+@pytest.mark.parametrize("every, kept", [(None, [0, 7]), (1, range(8)), (3, [0, 3, 6, 7]), (7, [0, 7]), (50, [0, 7])])
 def test_the_start_the_end_and_every_so_many_points_are_recorded(every, kept):
     system = pl.toys.product()
     run = pl.gradient_descent(system, step_size=0.01, max_steps=7, record_every=every)
     full = pl.gradient_descent(system, step_size=0.01, max_steps=7, record_every=1)
-    assert run.recorded_steps == kept
+    assert run.recorded_steps == tuple(kept)
     assert torch.equal(run.points, full.points[list(kept)])
 
 
@@ -256,6 +256,8 @@ REFUSALS = {
     "infinite step": ({"step_size": math.inf}, ["step_size", "inf"]),
     "negative steps": ({"max_steps": -1}, ["max_steps", "-1"]),
     "half a step": ({"max_steps": 2.5}, ["max_steps", "2.5"]),
+    "NaN steps": ({"max_steps": NOT_A_NUMBER}, ["max_steps", "nan"]),
+    "NaN start": ({"w": [1.0, NOT_A_NUMBER]}, ["start", "finite"]),
     "tolerance one": ({"loss_tolerance": 1.0}, ["loss_tolerance", "relative", "1.0"]),
     "negative tolerance": ({"loss_tolerance": -1e-3}, ["loss_tolerance", "-0.001"]),
     "NaN tolerance": ({"loss_tolerance": NOT_A_NUMBER}, ["loss_tolerance", "nan"]),

@@ -16,7 +16,7 @@ RERUN = [CHAPTER]
 UNIT = ["tests/test_systems.py", "tests/test_descent.py"]
 
 SIGNS = {
-    "residual": ("plbook/systems.py", "return self.value(w) - self._targets", "return self.value(w) + self._targets"),
+    "residual": ("plbook/systems/system.py", "return self.value(w) - self._targets", "return self.value(w) + self._targets"),
     "descent": ("plbook/descent.py", "w = w - step_size * gradient", "w = w + step_size * gradient"),
 }
 

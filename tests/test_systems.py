@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -10,7 +11,8 @@ from torch import nn
 from torch.testing import assert_close
 
 import plbook as pl
-from plbook import reference, systems
+from plbook import reference
+from plbook.systems import network as network_module
 
 X, Y = randn(5, 3), randn(5, seed=1)
 NOT_A_NUMBER, INFINITE = float("nan"), float("inf")
@@ -62,7 +64,7 @@ def test_jvp_and_vjp_are_adjoint(seed, n, p):
 
 def test_a_large_system_is_chunked_to_the_same_jacobian(system, monkeypatch):
     whole = system.jacobian(away(system))
-    monkeypatch.setattr(systems, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(network_module, "CHUNK_BYTES", 1)
     assert_close(system.jacobian(away(system)), whole, rtol=1e-13, atol=1e-13)
 
 
@@ -91,6 +93,27 @@ def test_a_target_column_may_be_flat_or_a_matrix_of_one_column():
     assert torch.equal(flat.residual(flat.start), column.residual(column.start))
     squeezed = Forward(lambda m, x: m.layer(x).squeeze(1), layer=module)
     assert torch.equal(pl.NetworkSystem(squeezed, X, Y).residual(flat.start), flat.residual(flat.start))
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_numbers_given_in_python_or_numpy_keep_their_double_precision(kind):
+    """torch.tensor alone cuts to float32, and says so in its dtype."""
+    expected = 0.1 if kind is not torch.tensor else torch.tensor(0.1).double().item()
+    system = pl.System(lambda w: w, kind([0.1]), kind([0.1]))
+    assert system.targets.item() == system.start.item() == expected
+    identity = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(identity.weight)
+    system = pl.NetworkSystem(identity, kind([[0.1]]), kind([0.1]))
+    assert system.targets.item() == system.value(system.start).item() == expected
+
+
+def test_a_first_layer_that_works_in_place_leaves_the_data_alone():
+    module = seeded(lambda: nn.Sequential(nn.ELU(inplace=True), nn.Linear(3, 1)))
+    twin = pl.NetworkSystem(nn.Sequential(nn.ELU(), module[1]), X, Y)
+    system = pl.NetworkSystem(module, X, Y)
+    for _ in range(2):
+        assert torch.equal(system.value(system.start), twin.value(twin.start))
+        assert torch.equal(pl.tangent_kernel(system), pl.tangent_kernel(twin))
 
 
 def test_integer_inputs_stay_indices():
@@ -189,6 +212,7 @@ REFUSALS = {
     "scalar value": (identity_system([0.0], function=lambda w: w.sum()), ["()", "(1,)"]),
     "tuple value": (identity_system(function=lambda w: (w, w)), ["tuple", "(2,)"]),
     "float32 value": (identity_system(function=lambda w: w.float()), ["float32", "dtype=torch.float64"]),
+    "float32 matrix in F": (identity_system(function=lambda w: torch.eye(2) @ w), ["float64", "(2,)", "dtype=torch.float64"]),
     "random function": (identity_system(function=lambda w: w + torch.rand(2)), ["random", "outside F"]),
     "value not finite": (identity_system(function=lambda w: w / 0), ["not finite", "another start"]),
     "NaN targets": (identity_system(targets=[0.0, NOT_A_NUMBER]), ["targets", "1 of 2", "NaN"]),
@@ -227,7 +251,7 @@ REFUSALS = {
     "fixed batch": (network_of(forward(lambda x: x.view(5, 1))), ["batch of 1"]),
     "frozen module": (network_of(frozen(linear(), "weight", "bias")), ["Linear", "requires_grad"]),
     "nothing to train": (network_of(nn.Tanh()), ["Tanh", "requires_grad"]),
-    "NaN parameters": (network_of(frozen(linear()).apply(lambda m: nn.init.constant_(m.bias, NOT_A_NUMBER))), ["parameters", "1 of 4"]),
+    "NaN parameters": (network_of(linear().apply(lambda m: nn.init.constant_(m.bias, NOT_A_NUMBER))), ["parameters", "1 of 4"]),
     "lazy module": (network_of(nn.LazyLinear(1)), ["weight", "no value yet", "once"]),
     "tuple output": (network_of(forward(lambda x: (x, x))), ["one tensor", "tuple"]),
     "one number for the batch": (network_of(forward(torch.sum)), ["one row per input", "5 inputs", "()"]),

@@ -132,8 +132,14 @@ REFUSED_BY_LAYERS = {
     "bias beside its layer": (lambda: two_layers(lambda m, x: m.b(m.a(x).tanh()) * m.b.bias), "b.bias"),
     "weight in place of its layer": (lambda: two_layers(lambda m, x: (m.a(x), m.b(x @ m.a.weight.T))[1]), "a.weight"),
     "scaled by a hook": (lambda: hooked(lambda layer, args, output: 2 * output), "weight"),
-    "three-dimensional inputs": (lambda: two_layers(lambda m, x: m.b(m.a(x[:, None])[:, 0].tanh())), "layer a takes an input of shape (4, 1, 3)"),
-    "batch doubled inside": (lambda: two_layers(lambda m, x: m.b(m.a(torch.cat([x, -x])).tanh()[: len(x)])), "layer a takes an input of shape (8, 3)"),
+    "three-dimensional inputs": (
+        lambda: two_layers(lambda m, x: m.b(m.a(x[:, None])[:, 0].tanh())),
+        "layer a takes an input of shape (4, 1, 3)",
+    ),
+    "batch doubled inside": (
+        lambda: two_layers(lambda m, x: m.b(m.a(torch.cat([x, -x])).tanh()[: len(x)])),
+        "layer a takes an input of shape (8, 3)",
+    ),
     "rows in another order": (lambda: two_layers(lambda m, x: m.b(m.a(x.flip(0)).tanh().flip(0))), "order"),
     "input changed in place": (
         lambda: network(lambda: frozen(Forward(changed_in_place, a=nn.Linear(3, 4), b=nn.Linear(4, 2)), "a.weight"), 3),
@@ -194,7 +200,7 @@ def test_a_tied_parameter_counts_once():
 def with_singular_values(singular, p, seed=0):
     """The linear system of an n x p matrix with these singular values, between random orthogonal factors."""
     left, right = (torch.linalg.qr(randn(k, k, seed=seed + k)).Q for k in (len(singular), p))
-    return pl.toys.linear(left @ torch.diag(torch.as_tensor(singular, dtype=torch.float64)) @ right[: len(singular)], randn(len(singular)))
+    return pl.toys.linear(left @ torch.diag(singular) @ right[: len(singular)], randn(len(singular)))
 
 
 @pytest.fixture(params=["singular values", "eigenvalues"])

@@ -1,0 +1,136 @@
+"""The system of a network that is to fit its data."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
+
+from plbook.systems.guards import as_data, check_modules, check_targets_kind, check_value, same
+from plbook.systems.system import System
+
+# Jacobian rows are formed in chunks of at most this many bytes beside the result.
+CHUNK_BYTES = 2**28
+
+
+class NetworkSystem(System):
+    """The equations f(w; x_i) = y_i of a network that is to fit its data exactly.
+
+    Args:
+        module: any torch module whose outputs depend on one input each and are not random. It is copied, in
+            float64, and never changed; put it in evaluation mode first if it has dropout or batch norm.
+        inputs: shape (inputs, ...), what the module takes.
+        targets: shape (inputs,) for one output, (inputs, outputs) for several; floating point, so class labels
+            go in as one-hot vectors.
+
+    The unknowns are the parameters with requires_grad, in the order of named_parameters; a tied one counts once.
+    Equations are sample-major: all outputs of the first input, then of the second. The start is the module's state.
+
+    Raises:
+        ValueError: for data that is empty, not finite or does not fit, for class labels, for a module that is
+            random, couples its inputs or has nothing to train.
+
+    Source: the paper's Section 2, with footnote 1 for several outputs.
+    """
+
+    def __init__(self, module, inputs, targets):
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"module must be a torch.nn.Module, got {type(module).__name__}. For a function use plbook.System.")
+        check_modules(module)
+        inputs = as_data(inputs, "inputs", keep_integers=True)
+        targets = check_targets_kind(targets)
+        if inputs.ndim == 0:
+            raise ValueError("inputs must have a first dimension that counts the inputs; got a single number.")
+        self._module = copy.deepcopy(module).double()
+        trainable = {name: p for name, p in self._module.named_parameters() if p.requires_grad}
+        if not trainable:
+            raise ValueError(f"{type(module).__name__} has no parameter with requires_grad: there is nothing to solve for.")
+        self._shapes = {name: p.shape for name, p in trainable.items()}
+        start = as_data(torch.cat([p.detach().reshape(-1) for p in trainable.values()]), "the module's parameters")
+
+        try:
+            output = self._forward(start, inputs)
+        except RuntimeError as error:
+            raise ValueError(f"the module does not take inputs of shape {tuple(inputs.shape)} and {inputs.dtype}: {error}") from error
+        self._check_output(output, inputs, targets)
+        self._setup(lambda w: self._forward(w, inputs).reshape(-1), targets.reshape(-1), start)
+        self._samples = inputs
+        self._outputs = self.num_equations // len(inputs)
+        self.jacobian_lipschitz = None
+        check_value(self, output.reshape(-1), self._forward(start, inputs).reshape(-1))
+        self._check_coupling(output)
+        try:
+            self.gradient(start)
+        except RuntimeError as error:
+            raise ValueError(
+                f"torch.func cannot differentiate the module (checkpointing and some in-place operations stop it): {error}"
+            ) from error
+
+    def _forward(self, w, inputs):
+        # A copy of the inputs: a first layer that works in place must not change the data.
+        return functional_call(self._module, self._parameters_at(w), (inputs.clone(),))
+
+    def _parameters_at(self, w):
+        pieces = w.split([shape.numel() for shape in self._shapes.values()])
+        return {name: piece.view(shape) for (name, shape), piece in zip(self._shapes.items(), pieces)}
+
+    def _sample_value(self, w, sample):
+        return self._forward(w, sample.unsqueeze(0)).reshape(-1)
+
+    def jacobian(self, w):
+        """DF(w), shape (n, p). Cost: n backward passes of one input each; memory 8 n p bytes."""
+        w = self.point(w)
+        jacobian = w.new_empty(self.num_equations, self.num_parameters)
+        picks = torch.eye(self._outputs, dtype=w.dtype, device=w.device)
+
+        # One vmap, not one inside another: torch's PReLU returns wrong derivatives under two (2.13).
+        def rows_of(sample):
+            pullback = vjp(lambda point: self._sample_value(point, sample), w)[1]
+            return torch.stack([pullback(pick)[0] for pick in picks])
+
+        chunk = max(1, CHUNK_BYTES // (8 * self._outputs * self.num_parameters))
+        for first in range(0, len(self._samples), chunk):
+            rows = vmap(rows_of)(self._samples[first : first + chunk]).reshape(-1, self.num_parameters)
+            jacobian[first * self._outputs : first * self._outputs + len(rows)] = rows
+        return jacobian
+
+    def module_at(self, w):
+        """A float64 copy of the module with parameters w; the caller's module and the system's stay as they are."""
+        module = copy.deepcopy(self._module)
+        values = self._parameters_at(self.point(w).detach())
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                if name in values:
+                    parameter.copy_(values[name])
+        return module
+
+    def _check_output(self, output, inputs, targets):
+        if not isinstance(output, Tensor):
+            raise ValueError(f"the module must return one tensor, got {type(output).__name__}. Wrap it in a module that picks one.")
+        if output.ndim == 0 or len(output) != len(inputs):
+            raise ValueError(
+                f"the module must return one row per input: {len(inputs)} inputs gave an output of shape {tuple(output.shape)}."
+            )
+        outputs = output.numel() // len(output)
+        expected = [(len(inputs), outputs)] + ([(len(inputs),)] if outputs == 1 else [])
+        if tuple(targets.shape) not in expected:
+            raise ValueError(
+                f"targets must have shape {' or '.join(map(str, expected))} to match the module's {outputs} output(s) "
+                f"on {len(inputs)} inputs; got {tuple(targets.shape)}."
+            )
+
+    def _check_coupling(self, output):
+        # The first input alone, then every other one: any mixing within the batch that is not contrived shows.
+        for rows in (slice(0, 1), slice(0, None, 2), slice(1, None, 2)):
+            part = self._samples[rows]
+            if len(part) == len(output) or len(part) == 0:
+                continue
+            try:
+                alone = self._forward(self._start, part)
+            except RuntimeError as error:
+                raise ValueError(f"the module does not take a batch of {len(part)} inputs: {error}") from error
+            if alone.shape != output[rows].shape or not same(alone, output[rows]):
+                raise ValueError(
+                    "the module couples the inputs of a batch: an output changes when other inputs are left out. "
+                    "Its per-input derivatives are not defined. Call module.eval(), or replace the layer that mixes inputs."
+                )
