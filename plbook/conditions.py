@@ -9,7 +9,7 @@ from math import inf, isfinite
 import torch
 from torch import Tensor
 
-# mu is compared with ratios computed in float64; a relative difference below this is rounding, not a failure.
+# mu is compared with ratios computed in float64; a relative difference below this counts as rounding, not as a failure.
 COMPARISON_SLACK = 1e-10
 
 
@@ -64,7 +64,8 @@ def check_pl_star(system, mu, points, *, epsilon=0.0):
         A PLStarCheck: `num_checked` points counted; `smallest_ratio` is the smallest PL ratio among them (inf if there
         were none); `witness` is the point that has it if the condition fails, else None. A check of points says
         nothing about the space between them: `holds` means that no counterexample was among the points.
-        Ratios within a relative 1e-10 of mu pass: that much is rounding.
+        Ratios within a relative 1e-10 of mu pass as rounding; rounding may be larger where the ratio is many orders
+        below |DF|_2^2 or the residual many orders below the targets.
 
     Cost: about 3 evaluations of F per point.
 

@@ -155,7 +155,7 @@ def _reason_to_stop(losses, gradient, loss_tolerance, max_steps):
     if loss <= loss_tolerance * losses[0]:
         return "reached the loss tolerance"
     if not gradient.any():
-        return "stopped at a critical point whose loss is not zero: PL* fails there"
+        return "stopped: the computed gradient is zero but the loss is not"
     if len(losses) > max_steps:
         return "took all its steps without reaching the loss tolerance" if loss_tolerance else "took all its steps"
     return ""
@@ -171,7 +171,7 @@ def _verdict(constants, step_size):
         if largest > 1.01 * at_start:
             exceeded.append(f"{symbol} = {at_start:.3g} at the start, {largest:.3g} later")
     if not exceeded:
-        return "; L_F and beta_F of the start were not exceeded on the recorded points"
+        return "; L_F and beta_F of the start were not exceeded by more than 1% on the recorded points"
     allowed = all(step_size <= c.step_size for c in constants)
     return (
         f"; exceeded on the recorded points: {', '.join(exceeded)}; the step size "

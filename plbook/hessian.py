@@ -35,7 +35,7 @@ class HessianNorms:
 
     @property
     def joint(self):
-        """|(|H_1|_2, ..., |H_n|_2)|_2: bounds the Lipschitz constant of DF at w, and is at most sqrt(n) largest."""
+        """|(|H_1|_2, ..., |H_n|_2)|_2 <= sqrt(n) largest: estimates a bound of how fast DF changes at w, all equations together."""
         return self.per_equation.norm().item()
 
 

@@ -68,7 +68,8 @@ def MLP(input_size, widths, output_size=1, *, activation="tanh", output_activati
     Raises:
         ValueError: for sizes that are not whole numbers >= 1 and for an unknown activation.
 
-    Source: the paper's equation (17). The paper prints an activation at the output, too; its theorems assume none.
+    Source: the paper's equation (17). The paper allows an activation at the output, too: its Theorem 5 needs a
+    linear output, Theorems 4 and 8 one whose derivative stays away from 0.
     """
     if isinstance(widths, int):
         raise ValueError(f"widths must be a list with one size per hidden layer; for one layer write [{widths}].")

@@ -1,7 +1,8 @@
 """The tangent kernel K(w) = DF(w) DF(w)^T and its spectrum: chapters 2, 4 and 6.
 
 Two exact routes. "jacobian" forms DF(w) and works for every system. "layers" never forms it: in a fully
-connected network, a layer with inputs A and back-propagated derivatives D contributes (A A^T) o (D D^T).
+connected network, a layer with inputs A and back-propagated derivatives D contributes (A A^T) o (D D^T), and
+its bias (1 1^T) o (D D^T).
 """
 
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class KernelSpectrum:
 
     @property
     def resolved(self):
-        """Whether the smallest eigenvalue stands clear of rounding; if not, it cannot be told from 0."""
+        """Whether the smallest eigenvalue stands clear of the error bar; if not, the bar does not tell it from 0."""
         return self.smallest > self.error
 
     @property

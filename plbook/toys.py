@@ -9,7 +9,8 @@ from plbook.systems import System
 
 
 def linear(matrix, targets, start=None):
-    """F(w) = A w. DF = A and K = A A^T everywhere, so L is PL* on the whole space with mu = sigma_min(A)^2, no more.
+    """F(w) = A w. DF = A and K = A A^T everywhere, so for A of full row rank L is PL* on the whole
+    space with mu = sigma_min(A)^2, no more.
 
     The start is 0 unless given.
     """
