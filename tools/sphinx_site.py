@@ -69,6 +69,13 @@ def title_statements(app, document):
             title += nodes.Text(")")
 
 
+def name_contents(app, document):
+    """sphinx-exercise gives the contents of all its boxes one id; each id may stand once on a page."""
+    for section in document.findall(nodes.section):
+        if section["ids"] in (["exercise-content"], ["solution-content"]):
+            section["ids"] = [f"{section.parent['label']}-content"]
+
+
 def depart_statement(self, node):
     self.body.append("</div>")
 
@@ -103,6 +110,7 @@ def setup(app):
     app.connect("config-inited", set_theme_options)
     app.connect("builder-inited", copy_mathjax)
     app.connect("doctree-read", title_statements)
+    app.connect("doctree-read", name_contents)
     app.connect("env-get-updated", number_by_chapter, priority=900)  # after Sphinx has numbered
     app.connect("build-finished", empty_fontawesome)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
