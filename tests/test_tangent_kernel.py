@@ -207,7 +207,7 @@ def with_singular_values(singular, p, seed=0):
 def route(request, monkeypatch):
     if request.param == "eigenvalues":
         # The module, which the function of the same name hides.
-        monkeypatch.setattr(importlib.import_module("plbook.tangent_kernel"), "JACOBIAN_BYTES", 0)
+        monkeypatch.setattr(importlib.import_module("plbook.tangent_kernel.spectrum"), "JACOBIAN_BYTES", 0)
     return request.param
 
 

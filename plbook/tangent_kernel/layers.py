@@ -1,12 +1,4 @@
-"""The tangent kernel K(w) = DF(w) DF(w)^T and its spectrum: chapters 2, 4 and 6.
-
-Two exact routes. "jacobian" forms DF(w) and works for every system. "layers" never forms it: in a fully
-connected network, a layer with inputs A and back-propagated derivatives D contributes (A A^T) o (D D^T), and
-its bias (1 1^T) o (D D^T).
-"""
-
-from dataclasses import dataclass
-from math import inf
+"""The layer route: the kernel of a fully connected network without its Jacobian."""
 
 import torch
 from torch import nn
@@ -14,89 +6,6 @@ from torch.autograd.graph import get_gradient_edge
 from torch.func import functional_call
 
 from plbook.systems import NetworkSystem
-
-# The spectrum comes from singular values of DF while DF takes at most this many bytes.
-JACOBIAN_BYTES = 2**31
-
-METHODS = ("auto", "jacobian", "layers")
-
-
-def tangent_kernel(system, w=None, *, method="auto"):
-    """The tangent kernel K(w) = DF(w) DF(w)^T, shape (n, n), symmetric to the last bit.
-
-    Args:
-        system: a System or NetworkSystem with n equations and p parameters.
-        w: shape (p,); None means system.start.
-        method: "jacobian" forms DF(w): memory 8 n p bytes, n^2 p products. "layers" works for networks whose
-            trainable parameters all belong to torch.nn.Linear layers, each used once on inputs of shape (inputs, features):
-            one forward pass, one backward pass per output, then n^2 products per layer width. "auto" takes
-            "layers" where it applies and "jacobian" elsewhere. Both are exact up to rounding.
-
-    Raises:
-        ValueError: for an unknown method, or if "layers" is asked of a system that it cannot handle (it says why).
-
-    Source: the paper's Section 1, equation (4); the layer formula is the chain rule, chapter 6.
-    """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
-    w = system.point(w)
-    if method == "layers" or (method == "auto" and isinstance(system, NetworkSystem)):
-        kernel, obstacle = _layer_kernel(system, w)
-        if obstacle is None:
-            return (kernel + kernel.T) / 2
-        if method == "layers":
-            raise ValueError(f'method "layers" cannot be used: {obstacle}. Use method="jacobian".')
-    jacobian = system.jacobian(w)
-    kernel = jacobian @ jacobian.T
-    return (kernel + kernel.T) / 2
-
-
-@dataclass(frozen=True)
-class KernelSpectrum:
-    """Both ends of the spectrum of K, with one absolute error bar for both."""
-
-    smallest: float
-    largest: float
-    error: float
-
-    @property
-    def resolved(self):
-        """Whether the smallest eigenvalue stands clear of the error bar; if not, the bar does not tell it from 0."""
-        return self.smallest > self.error
-
-    @property
-    def condition_number(self):
-        """largest / smallest, and inf if the smallest is not resolved."""
-        return self.largest / self.smallest if self.resolved else inf
-
-
-def kernel_spectrum(system, w=None):
-    """The smallest and largest eigenvalue of K(w), with an error bar.
-
-    lambda_min(K) = sigma_min(DF)^2 is taken from the singular values of DF where DF fits in 2 GiB, else from K.
-    The bar is 2 max(n, p) u |DF|_2^2 (with u = 2^-52; |DF|_F in place of |DF|_2 on the second route): the usual
-    bound for backward-stable singular values of a matrix whose entries are known to that relative accuracy. It is a
-    float64 estimate, not an enclosure. With p < n the kernel is singular and `smallest` is exactly 0.
-
-    Cost: DF and its singular values, n^2 p products; on the second route K and its eigenvalues.
-    """
-    w = system.point(w)
-    n, p = system.num_equations, system.num_parameters
-    unit = 2 * max(n, p) * torch.finfo(torch.float64).eps
-    if 8 * n * p <= JACOBIAN_BYTES:
-        singular = torch.linalg.svdvals(system.jacobian(w))
-        largest, smallest = (singular[0] ** 2).item(), (singular[-1] ** 2).item()
-        error = unit * largest
-    else:
-        eigenvalues = torch.linalg.eigvalsh(tangent_kernel(system, w))
-        largest, smallest = eigenvalues[-1].item(), eigenvalues[0].item()
-        error = unit * eigenvalues.sum().item()
-    return KernelSpectrum(smallest if p >= n else 0.0, largest, error)
-
-
-def jacobian_norm(system, w=None):
-    """|DF(w)|_2 = sqrt(lambda_max(K(w))). Cost: the tangent kernel and its eigenvalues."""
-    return torch.linalg.eigvalsh(tangent_kernel(system, w))[-1].clamp(min=0).sqrt().item()
 
 
 class _Recorder:
@@ -120,7 +29,7 @@ class _Recorder:
             handle.remove()
 
 
-def _layer_kernel(system, w):
+def layer_kernel(system, w):
     """(K, None), or (None, why the layer route does not apply)."""
     if not isinstance(system, NetworkSystem):
         return None, "the system is a plain function, not a network of layers"
