@@ -11,11 +11,12 @@ from plbook.descent import StepConstants, Trajectory, gradient_descent, lineariz
 from plbook.hessian import HessianNorms, hessian_norms
 from plbook.networks import MLP
 from plbook.systems import NetworkSystem, System
-from plbook.tangent_kernel import KernelSpectrum, jacobian_norm, kernel_spectrum, tangent_kernel
+from plbook.tangent_kernel import KernelRoutes, KernelSpectrum, explain_kernel, jacobian_norm, kernel_spectrum, tangent_kernel
 
 __all__ = [
     "MLP",
     "HessianNorms",
+    "KernelRoutes",
     "KernelSpectrum",
     "NetworkSystem",
     "PLStarCheck",
@@ -24,6 +25,7 @@ __all__ = [
     "Trajectory",
     "check_pl_star",
     "datasets",
+    "explain_kernel",
     "gradient_descent",
     "hessian_norms",
     "jacobian_norm",

@@ -1,16 +1,31 @@
 """The system of a network that is to fit its data."""
 
 import copy
+import warnings
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from plbook.systems.guards import as_data, check_modules, check_targets_kind, check_value, same
 from plbook.systems.system import System
 
 # Jacobian rows are formed in chunks of at most this many bytes beside the result.
 CHUNK_BYTES = 2**28
+
+
+@contextmanager
+def plain_attention():
+    """Attention by its formula: torch's fused kernels have no forward-mode or second derivatives."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 class NetworkSystem(System):
@@ -67,8 +82,12 @@ class NetworkSystem(System):
             ) from error
 
     def _forward(self, w, inputs):
+        return self._evaluate(self._parameters_at(w), inputs)
+
+    def _evaluate(self, parameters, inputs):
         # A copy of the inputs: a first layer that works in place must not change the data.
-        return functional_call(self._module, self._parameters_at(w), (inputs.clone(),))
+        with plain_attention():
+            return functional_call(self._module, parameters, (inputs.clone(),))
 
     def _parameters_at(self, w):
         pieces = w.split([shape.numel() for shape in self._shapes.values()])
@@ -79,20 +98,29 @@ class NetworkSystem(System):
 
     def jacobian(self, w):
         """DF(w), shape (n, p). Cost: n backward passes of one input each; memory 8 n p bytes."""
-        w = self.point(w)
-        jacobian = w.new_empty(self.num_equations, self.num_parameters)
-        picks = torch.eye(self._outputs, dtype=w.dtype, device=w.device)
+        return self.jacobian_columns(w, self._shapes)
+
+    def jacobian_columns(self, w, names):
+        """The columns of DF(w) that belong to the named parameters, in that order. Cost as for `jacobian`."""
+        values = self._parameters_at(self.point(w))
+        chosen = {name: values[name] for name in names}
+        size = sum(piece.numel() for piece in chosen.values())
+        picks = torch.eye(self._outputs, dtype=self._start.dtype, device=self._start.device)
 
         # One vmap, not one inside another: torch's PReLU returns wrong derivatives under two (2.13).
         def rows_of(sample):
-            pullback = vjp(lambda point: self._sample_value(point, sample), w)[1]
-            return torch.stack([pullback(pick)[0] for pick in picks])
+            pullback = vjp(lambda pieces: self._evaluate({**values, **pieces}, sample.unsqueeze(0)).reshape(-1), chosen)[1]
+            return torch.stack([torch.cat([piece.reshape(-1) for piece in pullback(pick)[0].values()]) for pick in picks])
 
-        chunk = max(1, CHUNK_BYTES // (8 * self._outputs * self.num_parameters))
-        for first in range(0, len(self._samples), chunk):
-            rows = vmap(rows_of)(self._samples[first : first + chunk]).reshape(-1, self.num_parameters)
-            jacobian[first * self._outputs : first * self._outputs + len(rows)] = rows
-        return jacobian
+        columns = picks.new_empty(self.num_equations, size)
+        chunk = max(1, CHUNK_BYTES // (8 * self._outputs * size))
+        with warnings.catch_warnings():
+            # Where torch has no batched form of a derivative it loops, and advises its own developers of that.
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            for first in range(0, len(self._samples), chunk):
+                rows = vmap(rows_of)(self._samples[first : first + chunk]).reshape(-1, size)
+                columns[first * self._outputs : first * self._outputs + len(rows)] = rows
+        return columns
 
     def module_at(self, w):
         """A float64 copy of the module with parameters w; the caller's module and the system's stay as they are."""

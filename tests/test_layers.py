@@ -1,0 +1,247 @@
+"""The layer route on every kind of module, against the Jacobian twin; which route each parameter takes, and why."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as runs
+from hypothesis import strategies as st
+from helpers import Forward, frozen, network, randn, seeded, tied
+from torch import nn
+
+import plbook as pl
+from plbook import reference
+from plbook.tangent_kernel import contributions
+
+
+class Sizes:
+    """Draws the shapes of one example."""
+
+    def __init__(self, draw):
+        self.draw = draw
+
+    def __call__(self, low=1, high=5):
+        return self.draw(st.integers(low, high))
+
+    def flag(self):
+        return self.draw(st.booleans())
+
+    def among(self, *options):
+        return self.draw(st.sampled_from(options))
+
+
+def conv1d(s, **options):
+    channels, kernel = s(), s(1, 3)
+    conv = nn.Conv1d(channels, s(), kernel, **{"stride": s(1, 2), "padding": s(0, 2), "bias": s.flag(), **options})
+    return nn.Sequential(conv, nn.Tanh()), (channels, s(4, 7))
+
+
+def conv2d(s, channels=None, **options):
+    channels = channels or s(1, 3)
+    # Torch warns of "same" padding with even kernels.
+    kernel = (s.among(1, 3), 3) if options.get("padding") == "same" else (s(1, 3), s(1, 3))
+    options = {"stride": (s(1, 2), s(1, 2)), "padding": (s(0, 1), s(0, 1)), "bias": s.flag(), **options}
+    return nn.Sequential(nn.Conv2d(channels, options.pop("out", s()), kernel, **options), nn.Tanh()), (channels, s(4, 6), s(4, 6))
+
+
+def with_head(body, sample, outputs, bias=True):
+    """A body, then a linear output layer of the right size."""
+    size = body.double()(torch.zeros(2, *sample, dtype=torch.float64)).reshape(2, -1).shape[1]
+    return nn.Sequential(body, nn.Flatten(), nn.Linear(size, outputs, bias=bias)), sample
+
+
+def convolutional(build):
+    return lambda s: with_head(*build(s), s(1, 4), s.flag())
+
+
+def perceptron(*between):
+    """Linear, some layers, Linear."""
+
+    def build(s):
+        d, m = s(), 2 * s(2, 4)
+        return nn.Sequential(nn.Linear(d, m, bias=s.flag()), *[layer(m) for layer in between], nn.Linear(m, s(1, 10))), (d,)
+
+    return build
+
+
+def custom(forward, **layers):
+    def build(s):
+        d = s(2, 5)
+        return Forward(forward, **{name: layer(d) for name, layer in layers.items()}), (d,)
+
+    return build
+
+
+class FreeParameters(nn.Module):
+    def __init__(self, d):
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.randn(d)), nn.Parameter(torch.randn(()))
+
+    def forward(self, x):
+        return x * self.scale + self.shift
+
+
+class Attention(nn.Module):
+    def __init__(self, d, heads):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(d, heads, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=False)[0].mean(1)
+
+
+def square(d):
+    return nn.Linear(d, d)
+
+
+MODULES = {
+    "linear": lambda s: (nn.Linear(d := s(), s(1, 10)), (d,)),
+    "linear without bias": lambda s: (nn.Linear(d := s(), s(), bias=False), (d,)),
+    "one hidden layer": perceptron(lambda m: nn.Tanh()),
+    "three layers": perceptron(lambda m: nn.GELU(), lambda m: nn.Linear(m, m), lambda m: nn.SiLU()),
+    "the paper's scaling": lambda s: (pl.MLP(d := s(), [s(1, 8), s(1, 8)], s(1, 10)), (d,)),
+    "ReLU in place": perceptron(lambda m: nn.ReLU(inplace=True)),
+    "LeakyReLU": perceptron(lambda m: nn.LeakyReLU(0.1)),
+    "PReLU": perceptron(lambda m: nn.PReLU()),
+    "PReLU by channel": perceptron(lambda m: nn.PReLU(m)),
+    "GLU": perceptron(lambda m: nn.GLU(), lambda m: nn.Linear(m // 2, m)),
+    "softmax": perceptron(lambda m: nn.Softmax(dim=1)),
+    "dropout, evaluating": lambda s: (nn.Sequential(nn.Linear(d := s(), 3), nn.Dropout(0.5), nn.Linear(3, 2)).eval(), (d,)),
+    "nested": perceptron(lambda m: nn.Sequential(nn.Tanh(), nn.Sequential(nn.Linear(m, m)), nn.Tanh())),
+    "LayerNorm": perceptron(lambda m: nn.LayerNorm(m), lambda m: nn.Tanh()),
+    "LayerNorm without parameters": perceptron(lambda m: nn.LayerNorm(m, elementwise_affine=False)),
+    "RMSNorm": perceptron(lambda m: nn.RMSNorm(m)),
+    "GroupNorm": perceptron(lambda m: nn.GroupNorm(2, m)),
+    "batch norm, evaluating": lambda s: (
+        nn.Sequential(nn.Linear(d := s(), 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, s())).eval(), (d,)
+    ),
+    "Bilinear": custom(lambda m, x: m.out(m.mix(x, x).tanh()), mix=lambda d: nn.Bilinear(d, d, 3), out=lambda d: nn.Linear(3, 2)),
+    "positions": lambda s: (nn.Sequential(nn.Linear(d := s(), s()), nn.Tanh(), nn.Flatten()), (s(1, 4), d)),
+    "two axes of positions": lambda s: (nn.Sequential(nn.Linear(d := s(), 2, bias=s.flag()), nn.Flatten()), (s(1, 3), s(1, 3), d)),
+    "residual": custom(lambda m, x: m.out(x + m.a(x).tanh()), a=square, out=lambda d: nn.Linear(d, 2)),
+    "two branches": custom(lambda m, x: m.a(x).tanh() + m.b(x).sigmoid() * x, a=square, b=square),
+    "layer used twice": custom(lambda m, x: m.out(m.a(m.a(x).tanh())), a=square, out=lambda d: nn.Linear(d, 3)),
+    "tied weights": lambda s: (tied(d := s()), (d,)),
+    "weight also outside": custom(lambda m, x: m.a(x).tanh() @ m.a.weight + m.b(x), a=square, b=square),
+    "weight norm": lambda s: (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(d := s(), 4)), nn.Linear(4, 2)), (d,)),
+    "frozen parts": lambda s: (frozen(nn.Sequential(nn.Linear(d := s(), 4), nn.Tanh(), nn.Linear(4, 2)), "0.weight", "2.bias"), (d,)),
+    "free parameters": perceptron(FreeParameters, lambda m: nn.Tanh()),
+    "inputs sorted inside": custom(
+        lambda m, x: m.b(m.a(x[x[:, 0].argsort()]).tanh()[x[:, 0].argsort().argsort()]), a=square, b=square
+    ),
+    "hook on a layer": lambda s: (hooked(nn.Linear(d := s(), s())), (d,)),
+    "Conv1d": convolutional(conv1d),
+    "Conv1d, dilated": convolutional(lambda s: conv1d(s, dilation=2, padding=2)),
+    "Conv1d, reflecting": convolutional(lambda s: conv1d(s, padding_mode="reflect", padding=2)),
+    "Conv2d": convolutional(conv2d),
+    "Conv2d, dilated": convolutional(lambda s: conv2d(s, dilation=(2, 1), padding=2)),
+    "Conv2d, grouped": convolutional(lambda s: conv2d(s, channels=4, groups=2, out=6)),
+    "Conv2d, by channel": convolutional(lambda s: conv2d(s, channels=3, groups=3, out=3)),
+    "Conv2d, circular": convolutional(lambda s: conv2d(s, padding_mode="circular", padding=(1, 2))),
+    "Conv2d, replicating": convolutional(lambda s: conv2d(s, padding_mode="replicate", padding=1)),
+    "Conv2d, same": convolutional(lambda s: conv2d(s, padding="same", stride=1)),
+    "Conv2d, valid": convolutional(lambda s: conv2d(s, padding="valid")),
+    "Conv2d, same circular": convolutional(lambda s: conv2d(s, padding="same", stride=1, padding_mode="circular")),
+    "Conv2d, pooled": lambda s: with_head(nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2)), (1, 8, 8), s()),
+    "Conv2d, batch norm, evaluating": lambda s: with_head(nn.Sequential(nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.Tanh()).eval(), (1, 3, 4), s()),
+    "Conv2d, global pooling": lambda s: (
+        nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, s(1, 10))), (2, 5, 3)
+    ),
+    "ConvTranspose2d": convolutional(lambda s: (nn.Sequential(nn.ConvTranspose2d(2, 3, 2), nn.Tanh()), (2, 3, 3))),
+    "Conv3d": convolutional(lambda s: (nn.Sequential(nn.Conv3d(1, 2, 2), nn.Tanh()), (1, 3, 3, 2))),
+    "attention": lambda s: (nn.Sequential(Attention(4, s.among(1, 2, 4)), nn.Linear(4, 2)), (s(1, 4), 4)),
+    "transformer encoder layer": lambda s: (
+        nn.Sequential(nn.TransformerEncoderLayer(4, 2, 6, batch_first=True), nn.Flatten(), nn.LazyLinear(2)).eval(), (3, 4)
+    ),
+    "embedding": lambda s: (nn.Sequential(nn.Embedding(5, d := s()), nn.Flatten(), nn.Linear(3 * d, 2)), None),
+}
+
+
+def hooked(layer):
+    layer.register_forward_hook(lambda layer, args, output: 2 * output)
+    return layer
+
+
+def materialized(module, inputs):
+    """Lazy layers take their size from a first call."""
+    with torch.no_grad():
+        output = module.double()(inputs)
+    return output.reshape(len(inputs), -1).shape
+
+
+@pytest.mark.parametrize("kind", MODULES)
+@given(data=st.data())
+@runs(max_examples=6)
+def test_every_kind_of_module_equals_the_twin(kind, data):
+    seed, n = data.draw(st.integers(0, 10**6)), data.draw(st.integers(1, 6))
+    module, sample = seeded(lambda: MODULES[kind](Sizes(data.draw)), seed)
+    inputs = torch.randint(5, (n, 3), generator=torch.Generator().manual_seed(seed)) if sample is None else randn(n, *sample, seed=seed)
+    targets = torch.zeros(seeded(lambda: materialized(module, inputs), seed), dtype=torch.float64)
+    system = pl.NetworkSystem(module, inputs, targets)
+    w = system.start + 0.1 * randn(system.num_parameters, seed=seed + 1)
+    jacobian = reference.jacobian(system, w)
+    expected = jacobian @ jacobian.T
+    for method in ("auto", "jacobian"):
+        kernel = pl.tangent_kernel(system, w, method=method)
+        assert (kernel - expected).abs().max() <= 1e-10 * expected.abs().max()
+
+
+def test_there_are_at_least_forty_kinds():
+    assert len(MODULES) >= 40
+
+
+@pytest.mark.parametrize("limit", [1, 10**9])
+def test_both_formulas_agree_in_blocks_of_any_size(limit, monkeypatch):
+    """The cheaper formula is chosen by cost; here each is forced, with the smallest blocks and with one block."""
+    monkeypatch.setattr(contributions, "BLOCK_BYTES", limit)
+    a, d = randn(5, 3, 4), randn(5, 2, 3, 6, seed=1)
+    gradients = torch.einsum("iktm,itq->ikmq", d, a).reshape(10, -1)
+    for formula in (contributions._add_by_positions, contributions._add_by_gradients):
+        kernel = torch.zeros(10, 10, dtype=torch.float64)
+        formula(kernel, a, d)
+        assert (kernel - gradients @ gradients.T).abs().max() < 1e-12 * kernel.abs().max()
+        wrong = torch.zeros(10, 10, dtype=torch.float64)
+        formula(wrong, a, d.flip(2))  # positions out of step
+        assert (wrong - kernel).abs().max() > 0.1
+
+
+ROUTES = {
+    "layer used twice": {"a.weight": "called 2 times", "a.bias": "called 2 times"},
+    "tied weights": {"0.weight": "more than once"},
+    "weight also outside": {"a.weight": "outside its layer"},
+    "LayerNorm": {"1.weight": "LayerNorm", "1.bias": "LayerNorm"},
+    "Conv3d": {"0.0.weight": "Conv3d", "0.0.bias": "Conv3d"},
+    "inputs sorted inside": {"a.weight": "order", "a.bias": "order"},
+    "hook on a layer": {"weight": "hook", "bias": "hook"},
+    "weight norm": {"0.parametrizations.weight.original0": "", "0.parametrizations.weight.original1": "", "0.bias": "Parametrized"},
+    "Conv2d, global pooling": {},
+    "positions": {},
+}
+
+
+@pytest.mark.parametrize("kind", ROUTES)
+def test_explain_names_the_route_of_each_parameter_and_the_reason(kind):
+    class Middle(Sizes):
+        def __call__(self, low=1, high=5):
+            return (low + high) // 2
+
+        def flag(self):
+            return True
+
+    module, sample = seeded(lambda: MODULES[kind](Middle(None)))
+    system = network(lambda: module, *sample, num_inputs=5)
+    explained = pl.explain_kernel(system)
+    assert [r.parameter for r in explained.routes] == list(dict(module.named_parameters()))
+    others = {r.parameter: r.reason for r in explained.routes if r.route == "jacobian"}
+    assert others.keys() == ROUTES[kind].keys()
+    assert all(word in others[name] for name, word in ROUTES[kind].items()), others
+    assert all(r.parameter in str(explained) and r.reason in str(explained) for r in explained.routes)
+    if others:
+        with pytest.raises(ValueError, match='method "layers" cannot be used'):
+            pl.tangent_kernel(system, method="layers")
+    else:
+        assert torch.equal(pl.tangent_kernel(system, method="layers"), pl.tangent_kernel(system))
+
+
+def test_a_plain_system_has_one_route():
+    (route,) = pl.explain_kernel(pl.toys.product()).routes
+    assert route.route == "jacobian" and "plain function" in route.reason
