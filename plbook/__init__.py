@@ -11,7 +11,15 @@ from plbook.descent import StepConstants, Trajectory, gradient_descent, lineariz
 from plbook.hessian import HessianNorms, hessian_norms
 from plbook.networks import MLP
 from plbook.systems import NetworkSystem, System
-from plbook.tangent_kernel import KernelRoutes, KernelSpectrum, explain_kernel, jacobian_norm, kernel_spectrum, tangent_kernel
+from plbook.tangent_kernel import (
+    KernelRoutes,
+    KernelSpectrum,
+    explain_kernel,
+    jacobian_norm,
+    kernel_spectrum,
+    kernel_vector_product,
+    tangent_kernel,
+)
 
 __all__ = [
     "MLP",
@@ -30,6 +38,7 @@ __all__ = [
     "hessian_norms",
     "jacobian_norm",
     "kernel_spectrum",
+    "kernel_vector_product",
     "linearized_losses",
     "pl_ratio",
     "step_constants",

@@ -193,15 +193,35 @@ def test_there_are_at_least_forty_kinds():
 def test_both_formulas_agree_in_blocks_of_any_size(limit, monkeypatch):
     """The cheaper formula is chosen by cost; here each is forced, with the smallest blocks and with one block."""
     monkeypatch.setattr(contributions, "BLOCK_BYTES", limit)
-    a, d = randn(5, 3, 4), randn(5, 2, 3, 6, seed=1)
-    gradients = torch.einsum("iktm,itq->ikmq", d, a).reshape(10, -1)
-    for formula in (contributions._add_by_positions, contributions._add_by_gradients):
-        kernel = torch.zeros(10, 10, dtype=torch.float64)
-        formula(kernel, a, d)
-        assert (kernel - gradients @ gradients.T).abs().max() < 1e-12 * kernel.abs().max()
-        wrong = torch.zeros(10, 10, dtype=torch.float64)
-        formula(wrong, a, d.flip(2))  # positions out of step
+    a, d, b, e = randn(5, 3, 4), randn(5, 2, 3, 6, seed=1), randn(4, 3, 4, seed=2), randn(4, 2, 3, 6, seed=3)
+    left, right = (torch.einsum("iktm,itq->ikmq", y, x).reshape(2 * len(x), -1) for x, y in ((a, d), (b, e)))
+    for formula in (contributions.add_by_positions, contributions.add_by_gradients):
+        kernel = torch.zeros(10, 8, dtype=torch.float64)
+        formula(kernel, a, d, b, e)
+        assert (kernel - left @ right.T).abs().max() < 1e-12 * kernel.abs().max()
+        wrong = torch.zeros(10, 8, dtype=torch.float64)
+        formula(wrong, a, d.flip(2), b, e)  # positions out of step
         assert (wrong - kernel).abs().max() > 0.1
+
+
+class Middle(Sizes):
+    """No draw: the middle of every range, the first of every choice."""
+
+    def __init__(self):
+        pass
+
+    def __call__(self, low=1, high=5):
+        return (low + high) // 2
+
+    def flag(self):
+        return True
+
+    def among(self, *options):
+        return options[0]
+
+
+def middle(kind):
+    return seeded(lambda: MODULES[kind](Middle()))
 
 
 ROUTES = {
@@ -220,14 +240,7 @@ ROUTES = {
 
 @pytest.mark.parametrize("kind", ROUTES)
 def test_explain_names_the_route_of_each_parameter_and_the_reason(kind):
-    class Middle(Sizes):
-        def __call__(self, low=1, high=5):
-            return (low + high) // 2
-
-        def flag(self):
-            return True
-
-    module, sample = seeded(lambda: MODULES[kind](Middle(None)))
+    module, sample = middle(kind)
     system = network(lambda: module, *sample, num_inputs=5)
     explained = pl.explain_kernel(system)
     assert [r.parameter for r in explained.routes] == list(dict(module.named_parameters()))
@@ -245,3 +258,66 @@ def test_explain_names_the_route_of_each_parameter_and_the_reason(kind):
 def test_a_plain_system_has_one_route():
     (route,) = pl.explain_kernel(pl.toys.product()).routes
     assert route.route == "jacobian" and "plain function" in route.reason
+
+
+TILED = ["three layers", "Conv2d, global pooling", "Conv2d, grouped", "LayerNorm", "attention", "weight also outside"]
+
+
+@pytest.mark.parametrize("kind", TILED)
+def test_tiles_and_other_inputs_give_blocks_of_the_same_kernel(kind):
+    """13 inputs at once, in tiles of any size, and the first 8 against the last 5."""
+    module, sample = middle(kind)
+    system = network(lambda: module, *sample, num_inputs=13)
+    whole = pl.tangent_kernel(system)
+    for memory_budget in (1, 20_000, 200_000):
+        assert (pl.tangent_kernel(system, memory_budget=memory_budget) - whole).abs().max() < 1e-12 * whole.max()
+    inputs, split = system._samples, 8 * system._outputs
+    part = pl.NetworkSystem(module, inputs[:8], system.targets.view(13, -1)[:8])
+    for method in ("auto", "jacobian"):
+        block = pl.tangent_kernel(part, other=inputs[8:], method=method)
+        assert (block - whole[:split, split:]).abs().max() < 1e-12 * whole.max()
+        assert (block - pl.tangent_kernel(part, other=inputs[8:].flip(0))).abs().max() > 1e-3 * whole.max()
+    block = pl.tangent_kernel(part, other=inputs, memory_budget=1)
+    assert (block - whole[:split]).abs().max() < 1e-12 * whole.max()
+
+
+@pytest.mark.parametrize(
+    "other, words",
+    [
+        (randn(4, 2), ["(any number, 3)", "(4, 2)"]),
+        (torch.zeros(4, 3, dtype=torch.int64), ["float64", "int64"]),
+        (randn(0, 3), ["other", "empty"]),
+        (randn(4, 3) / 0, ["other", "finite"]),
+    ],
+)
+def test_other_inputs_that_do_not_fit_are_refused(other, words):
+    with pytest.raises(ValueError) as caught:
+        pl.tangent_kernel(network(lambda: nn.Linear(3, 1), 3), other=other)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_other_inputs_and_memory_are_checked():
+    with pytest.raises(ValueError, match="NetworkSystem"):
+        pl.tangent_kernel(pl.toys.product(), other=[[1.0]])
+    with pytest.raises(ValueError, match="memory_budget.*0"):
+        pl.tangent_kernel(pl.toys.product(), memory_budget=0)
+
+
+def test_a_module_that_treats_inputs_differently_is_refused_across_tiles():
+    def forward(m, x):
+        return m.a(x).tanh() if len(x) > 1 else torch.nn.functional.linear(x, m.a.weight, m.a.bias).tanh()
+
+    system = network(lambda: Forward(forward, a=square(3)), 3, num_inputs=5)
+    with pytest.raises(ValueError, match="differently.*jacobian"):
+        pl.tangent_kernel(system, memory_budget=48)  # tiles of two inputs, and one of one
+
+
+@pytest.mark.parametrize("kind", ["three layers", "Conv2d, grouped", "transformer encoder layer", "LayerNorm"])
+def test_the_matrix_free_product_is_the_product(kind):
+    module, sample = middle(kind)
+    system = network(lambda: module, *sample)
+    vector = randn(system.num_equations, seed=5)
+    product = pl.kernel_vector_product(system, vector)
+    assert (product - pl.tangent_kernel(system) @ vector).abs().max() < 1e-11 * product.abs().max()
+    with pytest.raises(ValueError, match="one number per equation"):
+        pl.kernel_vector_product(system, vector[1:])

@@ -100,8 +100,9 @@ class NetworkSystem(System):
         """DF(w), shape (n, p). Cost: n backward passes of one input each; memory 8 n p bytes."""
         return self.jacobian_columns(w, self._shapes)
 
-    def jacobian_columns(self, w, names):
-        """The columns of DF(w) that belong to the named parameters, in that order. Cost as for `jacobian`."""
+    def jacobian_columns(self, w, names, inputs=None):
+        """The columns of DF(w) that belong to the named parameters, on these inputs or the system's. Cost as for `jacobian`."""
+        inputs = self._samples if inputs is None else inputs
         values = self._parameters_at(self.point(w))
         chosen = {name: values[name] for name in names}
         size = sum(piece.numel() for piece in chosen.values())
@@ -112,13 +113,13 @@ class NetworkSystem(System):
             pullback = vjp(lambda pieces: self._evaluate({**values, **pieces}, sample.unsqueeze(0)).reshape(-1), chosen)[1]
             return torch.stack([torch.cat([piece.reshape(-1) for piece in pullback(pick)[0].values()]) for pick in picks])
 
-        columns = picks.new_empty(self.num_equations, size)
+        columns = picks.new_empty(len(inputs) * self._outputs, size)
         chunk = max(1, CHUNK_BYTES // (8 * self._outputs * size))
         with warnings.catch_warnings():
             # Where torch has no batched form of a derivative it loops, and advises its own developers of that.
             warnings.filterwarnings("ignore", message="There is a performance drop")
-            for first in range(0, len(self._samples), chunk):
-                rows = vmap(rows_of)(self._samples[first : first + chunk]).reshape(-1, size)
+            for first in range(0, len(inputs), chunk):
+                rows = vmap(rows_of)(inputs[first : first + chunk]).reshape(-1, size)
                 columns[first * self._outputs : first * self._outputs + len(rows)] = rows
         return columns
 

@@ -42,49 +42,56 @@ def derivatives_of(layer, derivatives):
     return derivatives.reshape(n, outputs, layer.groups, channels, -1).permute(2, 0, 1, 4, 3)
 
 
-def add_weight(kernel, rows, derivatives):
-    """Add the part of a weight: the cheaper of two formulas, for each group."""
-    for a, d in zip(rows, derivatives):
+def add_weight(kernel, rows, columns):
+    """Add the part of a weight to K(rows, columns), each a pair (positions, derivatives); the cheaper formula is taken."""
+    for a, d, b, e in zip(*rows, *columns):
         n, outputs, positions, m = d.shape
-        q = a.shape[-1]
-        by_gradients = n * outputs * positions * q * m + (n * outputs) ** 2 * q * m
-        by_positions = (n * positions) ** 2 * (q + outputs**2 * (m + 2))
+        others, q = len(b), a.shape[-1]
+        by_gradients = q * m * ((n + others) * outputs * positions + n * others * outputs**2)
+        by_positions = n * others * positions**2 * (q + outputs**2 * (m + 2))
         if positions == 1 or by_positions < by_gradients:
-            _add_by_positions(kernel, a, d)
+            add_by_positions(kernel, a, d, b, e)
         else:
-            _add_by_gradients(kernel, a, d)
+            add_by_gradients(kernel, a, d, b, e)
 
 
-def _add_by_positions(kernel, a, d):
-    """Sum over pairs of positions of (a a'^T) (d d'^T): never forms a gradient."""
-    n, outputs, positions, m = d.shape
-    flat_a, flat_d = a.reshape(n * positions, -1), d.transpose(1, 2).reshape(n * positions * outputs, m)
-    blocks = kernel.view(n, outputs, n, outputs)
-    size = max(1, BLOCK_BYTES // (8 * n * (positions * outputs) ** 2)) if positions > 1 else n
+def add_by_positions(kernel, a, d, b, e):
+    """Sum over pairs of positions of (a b^T) (d e^T): never forms a gradient."""
+    (n, outputs, positions, m), others = d.shape, len(e)
+    flat_b, flat_e = b.reshape(others * positions, -1), e.transpose(1, 2).reshape(others * positions * outputs, m)
+    blocks = kernel.view(n, outputs, others, outputs)
+    size = max(1, BLOCK_BYTES // (8 * others * (positions * outputs) ** 2))
     for first in range(0, n, size):
-        last = min(n, first + size)
-        gram = flat_a[first * positions : last * positions] @ flat_a.T
-        products = flat_d[first * positions * outputs : last * positions * outputs] @ flat_d.T
-        if outputs == 1 and positions == 1:
-            blocks[first:last, 0, :, 0] += gram.mul_(products)
+        part = slice(first, min(n, first + size))
+        gram = a[part].reshape(-1, a.shape[-1]) @ flat_b.T
+        products = d[part].transpose(1, 2).reshape(-1, m) @ flat_e.T
+        if outputs == positions == 1:
+            blocks[part, 0, :, 0] += gram.mul_(products)
             continue
-        shape = (last - first, positions, 1, n, positions, 1)
-        terms = products.view(last - first, positions, outputs, n, positions, outputs).mul_(gram.view(shape))
-        blocks[first:last] += terms.sum(dim=(1, 4))
+        terms = products.view(-1, positions, outputs, others, positions, outputs)
+        terms *= gram.view(-1, positions, 1, others, positions, 1)
+        blocks[part] += terms.sum(dim=(1, 4))
 
 
-def _add_by_gradients(kernel, a, d):
+def add_by_gradients(kernel, a, d, b, e):
     """Inner products of per-input gradients, a block of the m results at a time."""
+    size = max(1, BLOCK_BYTES // (8 * (len(kernel) + kernel.shape[1]) * a.shape[-1]))
+    for first in range(0, d.shape[-1], size):
+        part = slice(first, first + size)
+        left = _gradients(a, d[..., part])
+        right = left if d.data_ptr() == e.data_ptr() else _gradients(b, e[..., part])
+        kernel.addmm_(left, right.T)
+
+
+def _gradients(a, d):
+    """Shape (inputs * outputs, q m): the gradient of each output on each input, flattened."""
     n, outputs, positions, m = d.shape
-    size = max(1, BLOCK_BYTES // (8 * n * outputs * a.shape[-1]))
-    for first in range(0, m, size):
-        block = d[..., first : first + size].transpose(2, 3).reshape(n, -1, positions)
-        gradients = torch.bmm(block, a.reshape(n, positions, -1)).view(n * outputs, -1)
-        kernel.addmm_(gradients, gradients.T)
+    products = torch.bmm(d.transpose(2, 3).reshape(n, outputs * m, positions), a.reshape(n, positions, -1))
+    return products.view(n * outputs, -1)
 
 
-def add_bias(kernel, derivatives):
+def add_bias(kernel, derivatives, others):
     """Add the part of a bias: its gradient is the sum of the derivative rows over positions."""
-    for d in derivatives:
-        gradients = d.sum(dim=2).reshape(len(kernel), -1)
-        kernel.addmm_(gradients, gradients.T)
+    for d, e in zip(derivatives, others):
+        left, right = (x.sum(dim=2).reshape(len(x) * x.shape[1], -1) for x in (d, e))
+        kernel.addmm_(left, right.T)

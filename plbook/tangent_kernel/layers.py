@@ -1,4 +1,4 @@
-"""The layer route: each parameter's part of the kernel from what its layer sees, not from a p-column Jacobian.
+"""Which parameters have a layer formula: watch a module's layers during one forward pass, and read its graph.
 
 A parameter of a Linear or Conv layer that is used once has a formula (`contributions`). Every other parameter goes
 through its own columns of the Jacobian. `plan` decides, parameter by parameter, and says why.
@@ -11,12 +11,8 @@ from torch import nn
 from torch.autograd.graph import get_gradient_edge
 
 from plbook.systems.guards import same
-from plbook.tangent_kernel.contributions import add_bias, add_weight, derivatives_of, positions_of
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
-
-# Columns that are held at one time take at most this many bytes, one parameter's at least.
-COLUMN_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -28,93 +24,19 @@ class Route:
     reason: str
 
 
-def layer_kernel(system, w):
-    """(K, routes): the kernel, shape (n, n), and the Route of each parameter."""
-    module, inputs = system._module, system._samples
-    parameters = {name: piece.detach().requires_grad_() for name, piece in system._parameters_at(w).items()}
-    with torch.enable_grad(), _Recorder(module) as recorder:
-        output = system._evaluate(parameters, inputs).reshape(len(inputs), -1)
-    owners = _owners(module)
-    moved = _moved_layers(system, w, recorder)
-    routes = plan(recorder, parameters, owners, output, moved)
-
-    kernel = output.new_zeros(system.num_equations, system.num_equations)
-    by_layer = {}
-    for route in routes:
-        if route.route == "layer":
-            layer, own = owners[route.parameter]
-            by_layer.setdefault(layer, []).append(own)
-    if by_layer:
-        _add_layers(kernel, by_layer, recorder, output)
-    for names in _groups(system, [route.parameter for route in routes if route.route == "jacobian"]):
-        columns = system.jacobian_columns(w, names)
-        kernel.addmm_(columns, columns.T)
-    return kernel, routes
-
-
-def _add_layers(kernel, by_layer, recorder, output):
-    edges = [recorder.calls[layer][0].edge for layer in by_layer]
-    # Summing an output over the batch gives every input's own derivatives at once: inputs are not coupled.
-    derivatives = [
-        torch.autograd.grad(output[:, k].sum(), edges, retain_graph=True, allow_unused=True) for k in range(output.shape[1])
-    ]
-    for index, (layer, trained) in enumerate(by_layer.items()):
-        pieces = [d[index] for d in derivatives]
-        if all(piece is None for piece in pieces):
-            continue  # the layer's output is not used
-        like = next(piece for piece in pieces if piece is not None)
-        stacked = torch.stack([torch.zeros_like(like) if piece is None else piece for piece in pieces], dim=1)
-        rows = derivatives_of(layer, stacked)
-        if "weight" in trained:
-            add_weight(kernel, positions_of(layer, recorder.calls[layer][0].input), rows)
-        if "bias" in trained:
-            add_bias(kernel, rows)
-
-
-def _moved_layers(system, w, recorder):
-    """The layers whose rows are not the inputs in their order: a module may sort its inputs and undo that at the end.
-
-    Up to 8 inputs are each tried alone. Of more, 16 are tried together in a random order: a layer that had its rows
-    in another order would have to undo just that one.
-    """
-    inputs = system._samples
-    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0)).to(inputs.device)
-    moved = set()
-    for rows in order.split(1) if len(inputs) <= 8 else [order[:16]]:
-        with torch.no_grad(), _Recorder(system._module) as again:
-            system._forward(w, inputs[rows])
-        for layer, calls in recorder.calls.items():
-            for call, alone in zip(calls, again.calls[layer]):
-                if len(call.input) == len(inputs) and not same(call.input[rows], alone.input):
-                    moved.add(layer)
-    return moved
-
-
-def _groups(system, names):
-    """The parameters without a formula, in groups whose columns fit in memory together."""
-    group, size = [], 0
-    for name in names:
-        more = 8 * system.num_equations * system._shapes[name].numel()
-        if group and size + more > COLUMN_BYTES:
-            yield group
-            group, size = [], 0
-        group, size = [*group, name], size + more
-    if group:
-        yield group
-
-
-def plan(recorder, parameters, owners, output, moved):
-    """A Route for each parameter."""
+def plan(system, w, inputs, parameters, recorder, output):
+    """A Route for each parameter, from a forward pass on these inputs."""
+    owners, moved = owners_of(system._module), _moved_layers(system, w, inputs, recorder)
     readers = None if output.grad_fn is None else _readers(output)
     routes = []
     for name, parameter in parameters.items():
         if readers is None:
             reason = "the output does not depend on any parameter"
         else:
-            reason = _obstacle(name, parameter, owners, recorder, readers, moved, len(output))
+            reason = _obstacle(name, parameter, owners, recorder, readers, moved, len(inputs))
         kind = "jacobian" if reason else "layer"
         routes.append(Route(name, kind, reason or f"{type(owners[name][0]).__name__} used once"))
-    return routes
+    return tuple(routes)
 
 
 def _obstacle(name, parameter, owners, recorder, readers, moved, n):
@@ -143,20 +65,39 @@ def _obstacle(name, parameter, owners, recorder, readers, moved, n):
     return None
 
 
+def _moved_layers(system, w, inputs, recorder):
+    """The layers whose rows are not the inputs in their order: a module may sort its inputs and undo that at the end.
+
+    Up to 8 inputs are each tried alone. Of more, 16 are tried together in a random order: a layer that had its rows
+    in another order would have to undo just that one.
+    """
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0)).to(inputs.device)
+    moved = set()
+    for rows in order.split(1) if len(inputs) <= 8 else [order[:16]]:
+        with torch.no_grad(), Recorder(system._module) as again:
+            system._forward(w, inputs[rows])
+        for layer, calls in recorder.calls.items():
+            for call, alone in zip(calls, again.calls[layer]):
+                if len(call.input) == len(inputs) and not same(call.input[rows], alone.input):
+                    moved.add(layer)
+    return moved
+
+
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """One call of a layer: its input, the input's version, and the graph's edges at the output and at the input.
+    """One call of a layer: its input and that one's version, the number of its results, the graph's edges at both ends.
 
     Edges, not tensors: an activation that works in place changes the tensor, never the edge.
     """
 
     input: torch.Tensor
     version: int
+    results: int
     edge: object
     source: object
 
 
-class _Recorder:
+class Recorder:
     """Watches the layers during one forward pass."""
 
     def __init__(self, module):
@@ -169,7 +110,7 @@ class _Recorder:
     def _record(self, layer, args, kwargs, output):
         (x,) = (*args, *kwargs.values())
         edge = None if output.grad_fn is None else get_gradient_edge(output)
-        self.calls[layer].append(_Call(x.detach(), x._version, edge, x.grad_fn))
+        self.calls[layer].append(_Call(x.detach(), x._version, output.numel(), edge, x.grad_fn))
 
     def __enter__(self):
         return self
@@ -179,7 +120,7 @@ class _Recorder:
             handle.remove()
 
 
-def _owners(module):
+def owners_of(module):
     """Parameter name -> (the module that holds it, its name there)."""
     return {
         f"{prefix}.{own}" if prefix else own: (layer, own)
