@@ -11,6 +11,10 @@ from plbook.hessian import hessian_norms
 from plbook.tangent_kernel import jacobian_norm, tangent_kernel
 
 
+# A step that lowers the loss by less than about this fraction does not lead anywhere.
+NEGLIGIBLE = 1e-9
+
+
 @dataclass(frozen=True)
 class StepConstants:
     """What Theorem 6 makes its step size of, measured at one point (estimates, not bounds over a ball)."""
@@ -40,8 +44,10 @@ class Trajectory:
     """A run of gradient descent.
 
     `losses` and `distances` (from the start) have one entry per step and one for the start. `points` holds the
-    recorded iterates, shape (k, p), taken at the steps `recorded_steps`; `w` is the last iterate. `constants` are the
-    StepConstants at the recorded points if the step size was the default, else empty.
+    recorded iterates, shape (k, p), taken at the steps `recorded_steps`; `w` is the last iterate; `steps` counts the
+    steps. `status` says how the run ended: it reached the loss tolerance, took all its steps (and whether the loss had
+    stopped falling), met a zero gradient, or diverged. `constants` are the StepConstants at the recorded points if the
+    step size was the default, else empty.
     """
 
     losses: Tensor
@@ -100,7 +106,7 @@ def gradient_descent(system, w=None, *, step_size=None, max_steps, loss_toleranc
             distances.append((w - start).norm().item())
             if record_every is not None and step % record_every == 0:
                 recorded[step] = w
-            status = _reason_to_stop(losses, gradient, loss_tolerance, max_steps)
+            status = _reason_to_stop(losses, gradient, step_size, loss_tolerance, max_steps)
             if status:
                 break
             w = w - step_size * gradient
@@ -148,7 +154,7 @@ def _check_options(step_size, max_steps, loss_tolerance, record_every):
         raise ValueError(f"record_every must be a whole number >= 1, or None for the two ends; got {record_every}.")
 
 
-def _reason_to_stop(losses, gradient, loss_tolerance, max_steps):
+def _reason_to_stop(losses, gradient, step_size, loss_tolerance, max_steps):
     loss = losses[-1]
     if not isfinite(loss):
         return f"diverged: the loss is not finite after {len(losses) - 1} steps; the step size is too large"
@@ -157,7 +163,11 @@ def _reason_to_stop(losses, gradient, loss_tolerance, max_steps):
     if not gradient.any():
         return "stopped: the computed gradient is zero but the loss is not"
     if len(losses) > max_steps:
-        return "took all its steps without reaching the loss tolerance" if loss_tolerance else "took all its steps"
+        status = "took all its steps without reaching the loss tolerance" if loss_tolerance else "took all its steps"
+        ratio = 0.5 * gradient.square().sum().item() / loss
+        if step_size * ratio < NEGLIGIBLE:
+            status += f"; the loss has stopped falling, at a PL ratio of {ratio:.1g}"
+        return status
     return ""
 
 

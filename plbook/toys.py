@@ -27,7 +27,7 @@ def product(target=1.0, start=(2.0, 1.0)):
 def cubic(target=0.0, start=(-2.0, 1.5)):
     """F(w) = w1^3/3 - w1 + w2^2/2. DF = (w1^2 - 1, w2), K = (w1^2 - 1)^2 + w2^2.
 
-    Two singular points, (1, 0) where F = -2/3 and (-1, 0) where F = 2/3; for |y| < 2/3 the solutions are an oval
+    `target` is y. Two singular points, (1, 0) where F = -2/3 and (-1, 0) where F = 2/3; for |y| < 2/3 the solutions are an oval
     and an open branch.
     """
     return System(lambda w: (w[0] ** 3 / 3 - w[0] + w[1] ** 2 / 2)[None], [target], start)

@@ -249,6 +249,14 @@ def test_an_honest_run_is_told_apart():
     assert "exceeded on the recorded points: beta_F = 0 at the start" in sine.status and "L_F = " not in sine.status.split(";")[1]
 
 
+def test_a_run_that_has_stopped_falling_says_so():
+    """From (0.2, 0) the cubic slides to its singular point (1, 0), where the loss is (1/3)^2 / 2 and the slope 0."""
+    system = pl.toys.cubic(target=-1.0, start=(0.2, 0.0))
+    run = pl.gradient_descent(system, step_size=0.05, max_steps=2000)
+    assert "stopped falling" in run.status and abs(run.losses[-1] - 1 / 18) < 1e-9
+    assert "stopped falling" not in pl.gradient_descent(system, step_size=0.05, max_steps=20).status
+
+
 REFUSALS = {
     "zero step": ({"step_size": 0.0}, ["step_size", "0.0"]),
     "negative step": ({"step_size": -0.1}, ["step_size", "-0.1"]),

@@ -108,7 +108,7 @@ def test_against_bound_draws_both_and_spreads_a_single_number():
 
 def test_eigenvalues_and_ratios_are_drawn_as_given():
     path = FIGURES["eigenvalues_along_path"]()
-    assert close(lines(path, style.MEASURED)[0][1], [4, 5, 6]) and close(lines(path, style.THEORY)[0][1], [1, 2, 3])
+    assert close(lines(path, style.MEASURED)[0][1], [4, 5, 6]) and close(lines(path, style.SPECTRUM)[0][1], [1, 2, 3])
     scatter = FIGURES["ratios"]()
     assert close(lines(scatter, style.MEASURED)[0], [[1, 2], [1.5, 4]])
     x, y = lines(scatter, style.THEORY)[0]

@@ -36,17 +36,18 @@ def segment(positions, losses, *, ends=("first", "second")):
         style.label(axes, positions[middle], 0.0, "a convex loss stays on or below this line", style.THEORY, offset=(0, 12), ha="center")
         axes.set(xlabel=f"position between the {ends[0]} and the {ends[1]} solution", ylabel="$L$")
         axes.set_ylim(bottom=-0.06 * float(losses.max()), top=1.15 * float(losses.max()))
+        axes.locator_params(axis="x", nbins=5)
     return fig
 
 
 def eigenvalues_along_path(steps, smallest, ratios):
     """The smallest eigenvalue of K and the PL ratio at the recorded points of a run."""
     with style.figure() as (fig, axes):
-        axes.semilogy(steps, ratios, "o-", color=style.MEASURED)
-        axes.semilogy(steps, smallest, "o--", color=style.THEORY)
+        axes.semilogy(steps, ratios, "-", color=style.MEASURED)
+        axes.semilogy(steps, smallest, "-", color=style.SPECTRUM)
         middle = len(steps) // 2
-        style.label(axes, steps[middle], ratios[middle], "PL ratio", style.MEASURED, offset=(0, 14))
-        style.label(axes, steps[middle], smallest[middle], "$\\lambda_{\\min}(K)$", style.THEORY, offset=(0, 14))
+        style.label(axes, steps[middle], ratios[middle], "PL ratio", style.MEASURED, offset=(0, 16))
+        style.label(axes, steps[middle], smallest[middle], "$\\lambda_{\\min}(K)$", style.SPECTRUM, offset=(0, -16))
         axes.set(xlabel="step $t$")
         axes.set_ylim(min(smallest) / 3, max(ratios) * 3)
     return fig
@@ -58,7 +59,8 @@ def ratios(smallest, measured):
         low, high = min(smallest) / 1.5, max(smallest) * 1.5
         axes.loglog([low, high], [low, high], "--", color=style.THEORY)
         axes.loglog(smallest, measured, "o", color=style.MEASURED, markersize=4, alpha=0.6, markeredgewidth=0)
-        style.label(axes, high / 1.3, high / 1.3, "ratio = $\\lambda_{\\min}$", style.THEORY, ha="right", va="top", offset=(0, -24))
+        middle = (low * high) ** 0.5
+        style.label(axes, middle, middle, "ratio = $\\lambda_{\\min}$", style.THEORY, va="top", offset=(8, -14))
         axes.set(xlabel="smallest eigenvalue of $K(w)$", ylabel="PL ratio at $w$", xlim=(low, high))
     return fig
 
@@ -71,10 +73,13 @@ def exponents(x, curves, *, slopes, xlabel, ylabel):
         curves: name -> positive values of shape (k,).
         slopes: name -> predicted exponent; its dashed line passes through the curve's first point.
     """
+    highest = max(values.max() for values in curves.values())
     with style.figure() as (fig, axes):
         for (name, values), color in zip(curves.items(), style.SERIES):
             axes.loglog(x, values, "-", color=color, marker="o", markersize=4)
-            axes.loglog(x, values[0] * (x / x[0]) ** slopes[name], "--", color=style.THEORY, linewidth=1.5)
+            law = values[0] * (x / x[0]) ** slopes[name]
+            shown = law <= 1.5 * highest
+            axes.loglog(x[shown], law[shown], "--", color=style.THEORY, linewidth=1.5)
             style.label(axes, x[-1], values[-1], name, color)
         axes.set(xlabel=xlabel, ylabel=ylabel)
         # Between powers of ten the labels of a logarithmic axis would run into each other.

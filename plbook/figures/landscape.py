@@ -22,7 +22,7 @@ def landscape(system, *, mu, extent=((-3.0, 3.0), (-3.0, 3.0)), singular_points=
     if system.num_parameters != 2:
         raise ValueError(f"a landscape needs a system with two unknowns, got {system.num_parameters}.")
     x, y, losses, ratios, residuals = _on_grid(system, extent)
-    with style.figure(6.4, 5.2) as (fig, axes):
+    with style.figure(5.8, 5.3) as (fig, axes):
         axes.grid(False)
         axes.contourf(x, y, ratios, levels=[mu, np.inf], colors=[style.PL_REGION])
         levels = np.quantile(losses, np.linspace(0.04, 0.9, 9))
@@ -37,7 +37,7 @@ def landscape(system, *, mu, extent=((-3.0, 3.0), (-3.0, 3.0)), singular_points=
             axes.plot(*point, "X", color=style.SINGULAR, markersize=11, markeredgecolor="white")
         axes.set(xlim=extent[0], ylim=extent[1], xlabel=r"$w_1$", ylabel=r"$w_2$", aspect="equal")
         fig.legend(handles=_handles(mu, bool(singular_points), bool(trajectories), system.num_equations == 1),
-                   loc="outside lower center", ncols=2, frameon=False, fontsize=10.5)
+                   loc="outside lower center", ncols=2, frameon=False, fontsize=11.5)
     return fig
 
 

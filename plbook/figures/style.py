@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 
 # Okabe and Ito's palette, which color-blind readers can tell apart; each color always means the same.
 MEASURED = "#0072B2"
+SPECTRUM = "#3C93C2"
 THEORY = "#D55E00"
 LINEARIZED = "#7A5195"
 PL_REGION = "#CFE3F1"
@@ -13,7 +14,7 @@ SINGULAR = "#B0005A"
 SOLUTIONS = "#00795A"
 FAINT = "#8A8A8A"
 # Several measurements of one kind side by side.
-SERIES = ("#0072B2", "#00795A", "#7A5195", "#B0005A")
+SERIES = ("#0072B2", "#222222", "#56A3D9", "#6B6B6B")
 
 RC = {
     "figure.dpi": 130,
@@ -22,11 +23,9 @@ RC = {
     "axes.facecolor": "white",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 12,
-    "axes.titlelocation": "left",
-    "axes.labelsize": 12,
+    "axes.labelsize": 13.5,
     "font.family": "DejaVu Sans",
-    "font.size": 11.5,
+    "font.size": 13,
     "lines.linewidth": 2.2,
     "axes.grid": True,
     "grid.color": "#E6E6E6",
@@ -37,10 +36,10 @@ RC = {
 
 
 @contextmanager
-def figure(width=6.4, height=4.0, columns=1):
+def figure(width=5.8, height=3.9):
     """(figure, axes) in the house style; the figure is closed to pyplot at the end, so a cell shows it once."""
     with plt.rc_context(RC):
-        fig, axes = plt.subplots(1, columns, figsize=(width, height), layout="constrained")
+        fig, axes = plt.subplots(figsize=(width, height), layout="constrained")
         yield fig, axes
         fig.canvas.draw()
     plt.close(fig)
