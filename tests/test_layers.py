@@ -80,6 +80,17 @@ class FreeParameters(nn.Module):
         return x * self.scale + self.shift
 
 
+class LayerOnAFreeVector(nn.Module):
+    """A layer that works on a parameter, not on the inputs, as in a hypernetwork."""
+
+    def __init__(self, d):
+        super().__init__()
+        self.code, self.layer, self.conv = nn.Parameter(torch.randn(3)), nn.Linear(3, d), nn.Conv1d(1, 1, 1)
+
+    def forward(self, x):
+        return x * self.layer(self.code) + self.conv(self.code[None]).sum()
+
+
 class Attention(nn.Module):
     def __init__(self, d, heads):
         super().__init__()
@@ -125,6 +136,7 @@ MODULES = {
     "weight norm": lambda s: (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(d := s(), 4)), nn.Linear(4, 2)), (d,)),
     "frozen parts": lambda s: (frozen(nn.Sequential(nn.Linear(d := s(), 4), nn.Tanh(), nn.Linear(4, 2)), "0.weight", "2.bias"), (d,)),
     "free parameters": perceptron(FreeParameters, lambda m: nn.Tanh()),
+    "layer on a free vector": perceptron(LayerOnAFreeVector, lambda m: nn.Tanh()),
     "inputs sorted inside": custom(
         lambda m, x: m.b(m.a(x[x[:, 0].argsort()]).tanh()[x[:, 0].argsort().argsort()]), a=square, b=square
     ),

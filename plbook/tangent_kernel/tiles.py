@@ -70,8 +70,9 @@ def _bytes_per_input(system, w, inputs):
     """What a pass keeps of one input, from the sizes that its layers see."""
     with torch.no_grad(), Recorder(system._module) as recorder:
         system._forward(w, inputs[:1])
+    # Each result was made of one position's row, which a convolution shares among the channels of a group.
     layers = sum(
-        positions_of(layer, call.input).numel() + system._outputs * call.results
+        call.results * (layer.weight[0].numel() * getattr(layer, "groups", 1) / len(layer.weight) + system._outputs)
         for layer, calls in recorder.calls.items()
         for call in calls
     )
@@ -119,8 +120,10 @@ def _parts(by_layer, recorder, output):
 
 def _add(block, left, right):
     """Add up what all parameters contribute to one block."""
-    for layer in left.parts.keys() & right.parts.keys():
-        one, other = left.parts[layer], right.parts[layer]
+    for layer, one in left.parts.items():
+        other = right.parts.get(layer)
+        if other is None:
+            continue  # a layer that these inputs do not use
         if "weight" in one.trained:
             add_weight(block, (one.positions, one.derivatives), (other.positions, other.derivatives))
         if "bias" in one.trained:
