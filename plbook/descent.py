@@ -133,7 +133,7 @@ def linearized_losses(system, step_size, num_steps, w=None):
     """The losses of gradient descent on the linearization w -> F(w0) + DF(w0)(w - w0), shape (num_steps + 1,).
 
     1/2 |(I - step_size K)^t r0|^2, from the eigenvalues of K(w0): exact, no iteration.
-    Source: the linear case of the paper's Section 5; for wide networks {cite}`lee2019wide`.
+    Source: the linear case of the paper's Section 5; for wide networks Lee et al., NeurIPS 2019.
     """
     w = system.point(w)
     eigenvalues, vectors = torch.linalg.eigh(tangent_kernel(system, w))
