@@ -49,8 +49,9 @@ def infinite_width_kernel(inputs, other=None, *, depth, activation):
     Accuracy: relu and erf 1e-15 of sqrt(K_ii K_jj), measured against 50 digits for up to 5 layers, also for inputs that
     (almost) coincide or are opposite. The others 1e-14: the nodes are doubled, 32, 64, ..., 2048, until that changes no
     variance by more than 1e-10 of itself, summed without signs, and the finer rule is used, whose error is far smaller.
-    Inputs of squared norm d take 64 to 256 nodes. Larger ones bring the poles of tanh, or the kink of softplus, closer to
-    the real line and need more: tanh is refused from squared norms of about 10 d, most others from 40 d.
+    Inputs of squared norm d take 64 to 256 nodes. Larger ones bring the singularities of the activation in the complex
+    plane closer to the real line and need more: tanh is refused from squared norms of about 10 d, the others not before
+    about 38 d.
 
     Cost: 3 n m d products and, per layer, n m angles (relu, erf) or 2 n m q products; half of it with other=None. Memory:
     the result, copies of the inputs, 16 (n + m) q bytes per layer, and tiles that take 20 MB together.
