@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help book test refresh clean
+.PHONY: help book test stress refresh clean
 
 help:
 	@echo 'make book     build the site into _build/html'
 	@echo 'make test     build the site, run every test and re-run every notebook'
+	@echo 'make stress   run the stress suites in full and store their records in tests/stress'
 	@echo 'make refresh  execute all notebooks again and store their outputs'
 	@echo 'make clean    delete the site and the caches (.venv stays)'
 
@@ -29,6 +30,9 @@ book: $(READY)
 
 test: book
 	$(BIN)/python -m pytest
+
+stress: $(READY)
+	$(BIN)/python tests/run_stress.py
 
 refresh: $(READY)
 	$(BIN)/python tools/refresh.py
