@@ -10,7 +10,7 @@ from torch import nn
 
 import plbook as pl
 from plbook import reference
-from plbook.tangent_kernel import contributions
+from plbook.tangent_kernel import contributions, tiles
 
 
 class Sizes:
@@ -201,19 +201,41 @@ def test_there_are_at_least_forty_kinds():
     assert len(MODULES) >= 40
 
 
-@pytest.mark.parametrize("limit", [1, 10**9])
-def test_both_formulas_agree_in_blocks_of_any_size(limit, monkeypatch):
-    """The cheaper formula is chosen by cost; here each is forced, with the smallest blocks and with one block."""
-    monkeypatch.setattr(contributions, "BLOCK_BYTES", limit)
-    a, d, b, e = randn(5, 3, 4), randn(5, 2, 3, 6, seed=1), randn(4, 3, 4, seed=2), randn(4, 2, 3, 6, seed=3)
-    left, right = (torch.einsum("iktm,itq->ikmq", y, x).reshape(2 * len(x), -1) for x, y in ((a, d), (b, e)))
-    for formula in (contributions.add_by_positions, contributions.add_by_gradients):
-        kernel = torch.zeros(10, 8, dtype=torch.float64)
-        formula(kernel, a, d, b, e)
-        assert (kernel - left @ right.T).abs().max() < 1e-12 * kernel.abs().max()
-        wrong = torch.zeros(10, 8, dtype=torch.float64)
-        formula(wrong, a, d.flip(2), b, e)  # positions out of step
-        assert (wrong - kernel).abs().max() > 0.1
+def part_of(layer, num_inputs, seed):
+    """Three positions of a layer in a network with two outputs: random inputs and derivatives."""
+    shape = (num_inputs, 3, layer.out_features)
+    derivatives = (randn(*shape, seed=seed + 1), randn(*shape, seed=seed + 2))
+    return contributions.LayerPart(layer, ("weight",), randn(num_inputs, 3, layer.in_features, seed=seed), derivatives)
+
+
+def gradients(part):
+    """Row by row: the gradient of each output on each input."""
+    return torch.stack([d[i].T @ part.inputs[i] for i in range(len(part)) for d in part.derivatives]).flatten(1)
+
+
+@pytest.mark.parametrize("workspace", [1, 2000, 10**9])
+@pytest.mark.parametrize("num_inputs", [5, 150])
+def test_both_formulas_agree_in_blocks_of_any_size(num_inputs, workspace):
+    """The cheaper formula is chosen by cost; here each is forced, from the smallest blocks to one block."""
+    layer = nn.Linear(4, 6)
+    left, right = part_of(layer, num_inputs, 0), part_of(layer, 4, 3)
+    for other in (left, right):
+        expected = gradients(left) @ gradients(other).T
+        lower = torch.ones_like(expected).tril() if other is left else torch.ones_like(expected)
+        for formula in (contributions.add_by_positions, contributions.add_by_gradients):
+            kernel = torch.zeros_like(expected)
+            formula(kernel, left, other, workspace)
+            assert ((kernel - expected) * lower).abs().max() < 1e-12 * expected.abs().max()
+            shifted = contributions.LayerPart(layer, ("weight",), left.inputs.flip(1), left.derivatives)  # positions out of step
+            wrong = torch.zeros_like(expected)
+            formula(wrong, shifted, shifted if other is left else other, workspace)
+            assert ((wrong - kernel) * lower).abs().max() > 0.1
+
+
+def test_only_half_of_a_symmetric_block_is_computed():
+    part, kernel = part_of(nn.Linear(4, 6), 150, 0), torch.zeros(300, 300, dtype=torch.float64)
+    contributions.add_by_positions(kernel, part, part, 10**9)
+    assert (kernel[:128, 128:] == 0).all() and (kernel[128:] != 0).any()
 
 
 class Middle(Sizes):
@@ -320,8 +342,9 @@ def test_a_module_that_treats_inputs_differently_is_refused_across_tiles():
         return m.a(x).tanh() if len(x) > 1 else torch.nn.functional.linear(x, m.a.weight, m.a.bias).tanh()
 
     system = network(lambda: Forward(forward, a=square(3)), 3, num_inputs=5)
+    cost = tiles.pass_cost(system, system.start, system._samples)
     with pytest.raises(ValueError, match="differently.*jacobian"):
-        pl.tangent_kernel(system, memory_budget=48)  # tiles of two inputs, and one of one
+        pl.tangent_kernel(system, memory_budget=6 * cost.kept)  # one tile of one input, two tiles of two
 
 
 @pytest.mark.parametrize("kind", ["three layers", "Conv2d, grouped", "transformer encoder layer", "LayerNorm"])

@@ -85,14 +85,14 @@ def _moved_layers(system, w, inputs, recorder):
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """One call of a layer: its input and that one's version, the number of its results, the graph's edges at both ends.
+    """One call of a layer: its input and that one's version, the shape of its result, the graph's edges at both ends.
 
     Edges, not tensors: an activation that works in place changes the tensor, never the edge.
     """
 
     input: torch.Tensor
     version: int
-    results: int
+    shape: torch.Size
     edge: object
     source: object
 
@@ -110,7 +110,7 @@ class Recorder:
     def _record(self, layer, args, kwargs, output):
         (x,) = (*args, *kwargs.values())
         edge = None if output.grad_fn is None else get_gradient_edge(output)
-        self.calls[layer].append(_Call(x.detach(), x._version, output.numel(), edge, x.grad_fn))
+        self.calls[layer].append(_Call(x.detach(), x._version, output.shape, edge, x.grad_fn))
 
     def __enter__(self):
         return self

@@ -1,6 +1,6 @@
 """The layer route, tile by tile: each parameter's part of the kernel from what its layer sees.
 
-A pass runs the network forward and back on one tile of inputs and keeps what the formulas need. A block of the kernel
+A pass runs the network forward and back on one tile of inputs and keeps what the formulas need. A tile of the kernel
 takes two passes, one for its rows and one for its columns; no p-column matrix exists unless a parameter needs one.
 """
 
@@ -10,123 +10,193 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from plbook.tangent_kernel.contributions import add_bias, add_weight, derivatives_of, positions_of
+from plbook.tangent_kernel.contributions import LayerPart, add_layer, join
 from plbook.tangent_kernel.layers import Recorder, owners_of, plan
 
-# As many inputs are enough to see which parameters have a formula.
-FEW = 16
+# As many inputs show which parameters have a formula, and as many what a pass keeps.
+FEW, SOME = 16, 2
+# Formulas get blocks of at least this many bytes.
+SMALL = 2**22
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """One layer's share of a pass: which of its parameters are trained, its rows and its derivative rows."""
+class Pass:
+    """What one forward pass and the backward passes leave: each layer's part, and the Jacobian's other columns."""
 
-    trained: tuple
-    positions: Tensor
-    derivatives: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class _Pass:
     routes: tuple
     parts: dict
     columns: Tensor | None
 
 
+@dataclass(frozen=True)
+class PassCost:
+    """What a pass takes for one input, in bytes, and which share of a tile goes through the network at once.
+
+    `activations` are what the layers are given, or what they return if that is more. With k outputs a pass needs k + 2
+    times as much: the layers' inputs, k derivatives of what they return, and what autograd saves. `kept` adds the
+    Jacobian's columns of parameters without a formula. Convolutions unfold their input, to more than all activations:
+    so `share` is what keeps the unfolded input of the largest within what autograd may have.
+    """
+
+    activations: int
+    kept: int
+    share: float
+
+
 def planned_routes(system, w):
     """The Route of each parameter, from a pass over a few inputs."""
-    return _run(system, w, system._samples[:FEW]).routes
+    return _forward(system, w, system._samples[:FEW])[0]
+
+
+def pass_cost(system, w, inputs):
+    """The PassCost of these inputs, from a pass over a few of them."""
+    few = inputs[:SOME]
+    routes, recorder, _ = _forward(system, w, few)
+    calls = [(layer, call) for layer, found in recorder.calls.items() for call in found]
+    given = sum(call.input.numel() for _, call in calls) / len(few)
+    returned = sum(call.shape.numel() for _, call in calls) / len(few)
+    # Each result of a convolution was made of one position's row, which the channels of a group share.
+    rows = [call.shape.numel() * layer.weight[0].numel() * getattr(layer, "groups", 1) / len(layer.weight) for layer, call in calls]
+    columns = sum(system._shapes[route.parameter].numel() for route in routes if route.route == "jacobian")
+    kept = given + (system._outputs + 1) * returned + 2 * system._outputs * columns
+    activations = max(given, returned, 1)
+    return PassCost(int(8 * activations), int(8 * kept) + 1, min(1, activations * len(few) / max(rows, default=1)))
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """The tiles of a kernel: slices of its rows' inputs and of its columns' inputs, and the bytes that formulas may use.
+
+    At most `chunk` inputs go through the network at once.
+    """
+
+    rows: tuple
+    columns: tuple
+    symmetric: bool
+    workspace: int
+    chunk: int
+
+    @property
+    def tiles(self):
+        """Pairs (i, j); of a symmetric kernel those on and below the diagonal, row by row."""
+        return [(i, j) for i in range(len(self.rows)) for j in range(i + 1 if self.symmetric else len(self.columns))]
+
+
+def tiling(system, w, rows, columns, memory_budget, *, pieces=1):
+    """Tiles that stay within the budget, at least `pieces` of them to a side (if there are as many inputs)."""
+    n, others = len(rows), None if columns is None else len(columns)
+    cost, passes = pass_cost(system, w, rows), 0.75 * memory_budget
+    if columns is None and n * cost.kept <= passes and pieces == 1:
+        size = n
+    else:
+        size = max(1, min(int(passes // (2 * cost.kept)), -(-n // pieces)))
+    # When its passes are done, what autograd held is free again: the formulas may use as much, and one tile.
+    sizes = size, size if others is None else min(size, others)
+    free = 8 * sizes[0] * sizes[1] * system._outputs**2 + (sizes[0] + (sizes[1] if others else 0)) * cost.activations
+    workspace = int(max(SMALL, min(free, memory_budget // 4)))
+    chunk = max(1, int(cost.share * size))
+    return Tiling(_even(n, size), _even(n if others is None else others, size), others is None, workspace, chunk)
+
+
+def _even(n, size):
+    count = -(-n // size)
+    edges = [n * i // count for i in range(count + 1)]
+    return tuple(slice(*pair) for pair in zip(edges, edges[1:]))
 
 
 def layer_kernel(system, w, rows, columns, memory_budget):
     """(K, routes): the kernel between two sets of inputs (columns None: between the rows), and the Route of each parameter."""
-    # A block needs two passes, and while one runs autograd holds about as much again.
-    size = int(max(1, memory_budget // (3 * _bytes_per_input(system, w, rows))))
-    first = rows.split(size)
-    second = first if columns is None else columns.split(size)
-    outputs = system._outputs
-    kernel = w.new_zeros(len(rows) * outputs, (len(rows) if columns is None else len(columns)) * outputs)
-    blocks = [(i, j) for i in range(len(first)) for j in range(i + 1 if columns is None else len(second))]
-    with tqdm(total=len(blocks), desc="tangent kernel", disable=None, delay=2, leave=False) as progress:
-        done, routes = -1, None
-        for i, j in blocks:
+    plan = tiling(system, w, rows, columns, memory_budget)
+    kernel = w.new_zeros(len(rows) * system._outputs, (len(rows) if columns is None else len(columns)) * system._outputs)
+    return kernel, add_tiles(kernel, system, w, rows, columns, plan, plan.tiles)
+
+
+def add_tiles(kernel, system, w, rows, columns, plan, tiles):
+    """Fill these tiles of the kernel, in place; the Route of each parameter."""
+    columns = rows if columns is None else columns
+    outputs, routes, done = system._outputs, None, -1
+    with tqdm(tiles, desc="tangent kernel", unit="tile", disable=None, delay=2, leave=False) as progress:
+        for i, j in progress:
+            first, second = plan.rows[i], plan.columns[j]
             if i != done:
-                left, done = _run(system, w, first[i], routes), i
+                left = None  # its memory is needed for the next
+                left, done = run_pass(system, w, rows[first], plan.chunk, routes), i
                 routes = left.routes
-            right = left if second is first and i == j else _run(system, w, second[j], routes)
-            part = slice(i * size * outputs, (i * size + len(first[i])) * outputs)
-            other = slice(j * size * outputs, (j * size + len(second[j])) * outputs)
-            # A block of its own, since a formula needs its memory in one piece.
-            block = w.new_zeros(part.stop - part.start, other.stop - other.start)
-            _add(block, left, right)
-            kernel[part, other] = block
-            if second is first:
-                kernel[other, part] = (block + block.T) / 2 if i == j else block.T
-            progress.update()
-    return kernel, routes
+            diagonal = plan.symmetric and i == j
+            right = left if diagonal else run_pass(system, w, columns[second], plan.chunk, routes)
+            rows_of, columns_of = (slice(some.start * outputs, some.stop * outputs) for some in (first, second))
+            _add(kernel[rows_of, columns_of], left, right, plan.workspace)
+            if diagonal:
+                _mirror(kernel[rows_of, columns_of])
+            elif plan.symmetric:
+                kernel[columns_of, rows_of] = kernel[rows_of, columns_of].T
+            right = None
+    return routes
 
 
-def _bytes_per_input(system, w, inputs):
-    """What a pass keeps of one input, from the sizes that its layers see."""
-    with torch.no_grad(), Recorder(system._module) as recorder:
-        system._forward(w, inputs[:1])
-    # Each result was made of one position's row, which a convolution shares among the channels of a group.
-    layers = sum(
-        call.results * (layer.weight[0].numel() * getattr(layer, "groups", 1) / len(layer.weight) + system._outputs)
-        for layer, calls in recorder.calls.items()
-        for call in calls
-    )
-    owners = owners_of(system._module)
-    columns = sum(shape.numel() for name, shape in system._shapes.items() if owners[name][0] not in recorder.calls)
-    return 8 * (layers + system._outputs * columns + 1)
+def _mirror(block, step=512):
+    """Copy the lower triangle to the upper one."""
+    for first in range(0, len(block), step):
+        part = slice(first, first + step)
+        block[:first, part] = block[part, :first].T
+        block[part, part] = block[part, part].tril() + block[part, part].tril(-1).T
 
 
-def _run(system, w, inputs, routes=None):
-    """One forward pass and one backward pass per output."""
+def _forward(system, w, inputs):
+    """One forward pass under watch: (the Route of each parameter, the recorder, the output)."""
     parameters = {name: piece.detach().requires_grad_() for name, piece in system._parameters_at(w).items()}
     with torch.enable_grad(), Recorder(system._module) as recorder:
         output = system._evaluate(parameters, inputs).reshape(len(inputs), -1)
-    found = plan(system, w, inputs, parameters, recorder, output)
-    if routes is not None and found != routes:
-        raise ValueError(
-            "the module treats some inputs differently from others: "
-            f"{next(b for a, b in zip(routes, found) if a != b)}. Use method=\"jacobian\"."
-        )
+    return plan(system, w, inputs, parameters, recorder, output), recorder, output
+
+
+def run_pass(system, w, inputs, chunk, routes=None):
+    """Forward and, per output, backward, with at most `chunk` inputs at once; ValueError if routes differ from these."""
+    passes = []
+    for some in inputs.split(chunk):
+        passes.append(_one_pass(system, w, some))
+        routes = routes or passes[0].routes
+        if passes[-1].routes != routes:
+            raise ValueError(
+                "the module treats some inputs differently from others: "
+                f"{next(b for a, b in zip(routes, passes[-1].routes) if a != b)}. Use method=\"jacobian\"."
+            )
+    if len(passes) == 1:
+        return passes[0]
+    parts = {layer: join([one.parts.pop(layer) for one in passes]) for layer in list(passes[0].parts)}
+    return Pass(routes, parts, None if passes[0].columns is None else torch.cat([one.columns for one in passes]))
+
+
+def _one_pass(system, w, inputs):
+    routes, recorder, output = _forward(system, w, inputs)
     by_layer, owners = {}, owners_of(system._module)
-    for route in found:
+    for route in routes:
         if route.route == "layer":
             layer, own = owners[route.parameter]
             by_layer.setdefault(layer, []).append(own)
-    others = [route.parameter for route in found if route.route == "jacobian"]
+    others = [route.parameter for route in routes if route.route == "jacobian"]
     columns = system.jacobian_columns(w, others, inputs) if others else None
-    return _Pass(found, _parts(by_layer, recorder, output) if by_layer else {}, columns)
+    return Pass(routes, _parts(by_layer, recorder, output) if by_layer else {}, columns)
 
 
 def _parts(by_layer, recorder, output):
-    edges = [recorder.calls[layer][0].edge for layer in by_layer]
+    calls, outputs = {layer: recorder.calls[layer][0] for layer in by_layer}, output.shape[1]
+    edges = [call.edge for call in calls.values()]
     # Summing an output over the batch gives every input's own derivatives at once: inputs are not coupled.
     derivatives = [
-        torch.autograd.grad(output[:, k].sum(), edges, retain_graph=True, allow_unused=True) for k in range(output.shape[1])
+        torch.autograd.grad(output[:, k].sum(), edges, retain_graph=k + 1 < outputs, allow_unused=True) for k in range(outputs)
     ]
     parts = {}
-    for layer, trained, pieces in zip(by_layer, by_layer.values(), zip(*derivatives)):
-        used = next((piece for piece in pieces if piece is not None), None)
-        if used is not None:
-            stacked = torch.stack([torch.zeros_like(used) if piece is None else piece for piece in pieces], dim=1)
-            positions = positions_of(layer, recorder.calls[layer][0].input)
-            parts[layer] = _Part(tuple(trained), positions, derivatives_of(layer, stacked))
+    for (layer, trained), pieces in zip(by_layer.items(), zip(*derivatives)):
+        nothing = output.new_zeros(()).expand(calls[layer].shape)
+        pieces = tuple(nothing if piece is None else piece for piece in pieces)
+        parts[layer] = LayerPart(layer, tuple(trained), calls[layer].input, pieces)
     return parts
 
 
-def _add(block, left, right):
-    """Add up what all parameters contribute to one block."""
-    for layer, one in left.parts.items():
-        other = right.parts.get(layer)
-        if other is None:
-            continue  # a layer that these inputs do not use
-        if "weight" in one.trained:
-            add_weight(block, (one.positions, one.derivatives), (other.positions, other.derivatives))
-        if "bias" in one.trained:
-            add_bias(block, one.derivatives, other.derivatives)
+def _add(block, left, right, workspace):
+    """Add up what all parameters contribute to one tile."""
+    for layer, part in left.parts.items():
+        add_layer(block, part, right.parts[layer], workspace)
     if left.columns is not None:
         block.addmm_(left.columns, right.columns.T)
