@@ -1,9 +1,16 @@
 """Systems of every kind that plbook handles, for the tests that hold a fast routine against its slow twin."""
 
+import importlib
+import math
+from contextlib import contextmanager
+from unittest import mock
+
 import torch
+from hypothesis import strategies as st
 from torch import nn
 
 import plbook as pl
+from plbook.networks import ACTIVATIONS
 
 
 def randn(*shape, seed=0):
@@ -77,3 +84,41 @@ EXAMPLES = {
     "PReLU": lambda: network(lambda: nn.Sequential(nn.Linear(3, 4), nn.PReLU(), nn.Linear(4, 4), nn.PReLU()), 3),
     "one input": lambda: network(lambda: pl.MLP(2, [3], 2), 2, num_inputs=1),
 }
+
+
+@st.composite
+def fully_connected(draw):
+    """A network of torch's own layers: any widths, activations, biases, frozen parts; inputs and targets."""
+    sizes = draw(st.lists(st.integers(1, 40), min_size=1, max_size=5))
+    sizes = [draw(st.integers(1, 12)), *sizes, draw(st.integers(1, 5))]
+    seed = draw(st.integers(0, 10**6))
+    layers = []
+    for fan_in, fan_out in zip(sizes, sizes[1:]):
+        bias, activation = draw(st.booleans()), draw(st.sampled_from(sorted(ACTIVATIONS)))
+        layers += [seeded(lambda: nn.Linear(fan_in, fan_out, bias=bias), seed + len(layers)), ACTIVATIONS[activation]()]
+    module = nn.Sequential(*layers[:-1])
+    parameters = list(module.parameters())
+    trained = draw(st.integers(0, len(parameters) - 1))
+    for index, parameter in enumerate(parameters):
+        parameter.requires_grad_(index == trained or draw(st.booleans()))
+    num_inputs = draw(st.integers(1, 8))
+    return pl.NetworkSystem(module, randn(num_inputs, sizes[0], seed=seed), randn(num_inputs, sizes[-1], seed=seed + 1))
+
+
+# What kernel_spectrum starts from is chosen by size; these limits force each choice.
+SPECTRUM_ROUTES = {
+    "singular values": {"JACOBIAN_BYTES": math.inf},
+    "eigenvalues": {"JACOBIAN_BYTES": 0},
+    "factorization": {"JACOBIAN_BYTES": 0, "DENSE_EQUATIONS": 0},
+}
+
+
+def spectrum_module():
+    """plbook.tangent_kernel.spectrum."""
+    return importlib.import_module("plbook.tangent_kernel.spectrum")
+
+
+@contextmanager
+def spectrum_route(name):
+    with mock.patch.multiple(spectrum_module(), **SPECTRUM_ROUTES[name]):
+        yield

@@ -5,13 +5,12 @@ reference computes them with mpmath and its own formulas; it shares nothing with
 weights.
 """
 
-import importlib
 from dataclasses import dataclass
 from math import floor, log10
-from unittest import mock
 
 import mpmath
 import torch
+from helpers import SPECTRUM_ROUTES, spectrum_route
 from torch import nn
 
 import plbook as pl
@@ -268,11 +267,11 @@ def measure(seed):
 
 
 def spectra(system):
-    # The module, which the function of the same name hides.
-    module = importlib.import_module("plbook.tangent_kernel.spectrum")
-    with mock.patch.object(module, "JACOBIAN_BYTES", 0):
-        kernel = pl.kernel_spectrum(system)
-    return {"singular values": pl.kernel_spectrum(system), "kernel": kernel}
+    found = {}
+    for route in SPECTRUM_ROUTES:
+        with spectrum_route(route):
+            found[route] = pl.kernel_spectrum(system)
+    return found
 
 
 def share_of_bar(computed, exact_value, bar):

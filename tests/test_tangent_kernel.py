@@ -1,12 +1,9 @@
-import importlib
-import math
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import settings as runs
 from hypothesis import strategies as st
-from helpers import EXAMPLES, Forward, frozen, network, randn, seeded, tied
+from helpers import EXAMPLES, Forward, frozen, fully_connected, network, randn, seeded, tied
 from torch import nn
 from torch.testing import assert_close
 
@@ -41,25 +38,6 @@ def test_kernel_equals_the_twin_everywhere(name, method):
     assert_equals_twin(system, method, w)
     # The twin itself, entry by entry: <row i, row j>.
     assert_close(twin(system, w), reference.tangent_kernel(system, w), rtol=1e-12, atol=1e-12)
-
-
-@st.composite
-def fully_connected(draw):
-    """A network of torch's own layers: any widths, activations, biases, frozen parts; inputs and targets."""
-    sizes = draw(st.lists(st.integers(1, 40), min_size=1, max_size=5))
-    sizes = [draw(st.integers(1, 12)), *sizes, draw(st.integers(1, 5))]
-    seed = draw(st.integers(0, 10**6))
-    layers = []
-    for fan_in, fan_out in zip(sizes, sizes[1:]):
-        bias, activation = draw(st.booleans()), draw(st.sampled_from(sorted(ACTIVATIONS)))
-        layers += [seeded(lambda: nn.Linear(fan_in, fan_out, bias=bias), seed + len(layers)), ACTIVATIONS[activation]()]
-    module = nn.Sequential(*layers[:-1])
-    parameters = list(module.parameters())
-    trained = draw(st.integers(0, len(parameters) - 1))
-    for index, parameter in enumerate(parameters):
-        parameter.requires_grad_(index == trained or draw(st.booleans()))
-    num_inputs = draw(st.integers(1, 8))
-    return pl.NetworkSystem(module, randn(num_inputs, sizes[0], seed=seed), randn(num_inputs, sizes[-1], seed=seed + 1))
 
 
 @given(system=fully_connected(), away=st.booleans())
@@ -188,90 +166,3 @@ def test_a_tied_parameter_counts_once():
     apart = nn.Sequential(*[nn.Linear(1, 1, bias=False) for _ in range(2)])
     apart.apply(lambda layer: isinstance(layer, nn.Linear) and nn.init.constant_(layer.weight, 3.0))
     assert pl.tangent_kernel(pl.NetworkSystem(apart, x, [0.0, 0.0])).tolist() == [[18, 36], [36, 72]]
-
-
-# The spectrum
-
-
-def with_singular_values(singular, p, seed=0):
-    """The linear system of an n x p matrix with these singular values, between random orthogonal factors."""
-    left, right = (torch.linalg.qr(randn(k, k, seed=seed + k)).Q for k in (len(singular), p))
-    return pl.toys.linear(left @ torch.diag(singular) @ right[: len(singular)], randn(len(singular)))
-
-
-@pytest.fixture(params=["singular values", "eigenvalues"])
-def route(request, monkeypatch):
-    if request.param == "eigenvalues":
-        # The module, which the function of the same name hides.
-        monkeypatch.setattr(importlib.import_module("plbook.tangent_kernel.spectrum"), "JACOBIAN_BYTES", 0)
-    return request.param
-
-
-@pytest.mark.parametrize("smallest", [1.0, 1e-3, 1e-6, 1e-7, 1e-8, 1e-9, 0.0])
-@pytest.mark.parametrize("n, extra", [(2, 0), (5, 0), (5, 30), (30, 7)])
-def test_spectrum_lies_within_its_error_bar(route, smallest, n, extra):
-    singular = torch.linspace(3.0, 1.0, n, dtype=torch.float64)
-    singular[-1] = smallest
-    spectrum = pl.kernel_spectrum(with_singular_values(singular, n + extra, seed=n))
-    assert abs(spectrum.smallest - smallest**2) <= spectrum.error
-    assert abs(spectrum.largest - 9) <= spectrum.error
-    # The bar is of the size of rounding, so it tells 1e-12 from 0, and cannot tell 1e-16.
-    assert spectrum.error <= 1e-11
-    assert spectrum.resolved == (spectrum.smallest > spectrum.error)
-    if smallest >= 1e-3:
-        assert spectrum.resolved
-        assert math.isclose(spectrum.condition_number, 9 / smallest**2, rel_tol=2 * spectrum.error / smallest**2)
-    if smallest <= 1e-8:
-        assert not spectrum.resolved and spectrum.condition_number == math.inf
-
-
-@given(seed=st.integers(0, 10**6), n=st.integers(1, 12), p=st.integers(1, 12))
-@runs(max_examples=60)
-def test_spectrum_of_random_systems_agrees_with_the_dense_kernel(seed, n, p):
-    system = pl.toys.quadratics(n, p, seed=seed)
-    spectrum = pl.kernel_spectrum(system, system.start + 1)
-    eigenvalues = torch.linalg.eigvalsh(reference.tangent_kernel(system, system.start + 1))
-    # Both sides round: two error bars.
-    assert abs(spectrum.largest - eigenvalues[-1]) <= 2 * spectrum.error
-    assert abs(spectrum.smallest - eigenvalues[0]) <= 2 * spectrum.error
-    assert (spectrum.smallest == 0) == (p < n)
-
-
-def test_fewer_unknowns_than_equations_give_exactly_zero(route):
-    spectrum = pl.kernel_spectrum(pl.toys.repeated())
-    assert spectrum.smallest == 0 and not spectrum.resolved and abs(spectrum.largest - 2) <= spectrum.error
-
-
-def duplicated(distance):
-    inputs = randn(6, 3)
-    inputs[5] = inputs[0] + distance * randn(3, seed=1)
-    return pl.NetworkSystem(pl.MLP(3, [50]), inputs, randn(6))
-
-
-@pytest.mark.parametrize("distance, resolved", [(0.0, False), (1e-10, False), (1e-4, True)])
-def test_equal_inputs_are_not_resolved_and_near_ones_are(route, distance, resolved):
-    assert pl.kernel_spectrum(duplicated(distance)).resolved is resolved
-
-
-@pytest.mark.parametrize("w, resolved", [([1.0, 2.0, 3.0], True), ([1.0, 0.0, 3.0], False), ([0.0, 0.0, 0.0], False)])
-def test_singular_points_are_not_resolved(route, w, resolved):
-    """The chain's DF loses rank exactly where w2 = 0."""
-    assert pl.kernel_spectrum(pl.toys.chain(), w).resolved is resolved
-
-
-@given(system=fully_connected())
-@runs(max_examples=30)
-def test_the_kernel_is_positive_semidefinite(system):
-    spectrum, kernel = pl.kernel_spectrum(system), pl.tangent_kernel(system)
-    assert spectrum.smallest >= 0
-    # Rounding of K, and nothing else, may push an eigenvalue below 0.
-    assert torch.linalg.eigvalsh(kernel)[0] >= -max(10 * spectrum.error, 1e-300)
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_jacobian_norm_is_the_largest_singular_value(name):
-    system = EXAMPLES[name]()
-    w = system.start + 0.3 * randn(system.num_parameters, seed=7)
-    expected = torch.linalg.matrix_norm(reference.jacobian(system, w), 2).item()
-    assert math.isclose(pl.jacobian_norm(system, w), expected, rel_tol=1e-12)
-    assert math.isclose(pl.kernel_spectrum(system, w).largest, expected**2, rel_tol=1e-12)
