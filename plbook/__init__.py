@@ -14,6 +14,7 @@ from plbook.systems import NetworkSystem, System
 from plbook.tangent_kernel import (
     KernelRoutes,
     KernelSpectrum,
+    distributed_tangent_kernel,
     explain_kernel,
     infinite_width_kernel,
     jacobian_norm,
@@ -34,6 +35,7 @@ __all__ = [
     "Trajectory",
     "check_pl_star",
     "datasets",
+    "distributed_tangent_kernel",
     "explain_kernel",
     "gradient_descent",
     "hessian_norms",

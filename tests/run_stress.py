@@ -43,7 +43,7 @@ def run(name, suite):
     # A fresh process per core, because a fork of a process that has used torch's threads may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(tqdm(pool.map(suite.measure, suite.SEEDS), total=len(suite.SEEDS), desc=name))
+        return list(tqdm(pool.map(suite.measure, suite.SEEDS), total=len(suite.SEEDS), desc=name, disable=None))
 
 
 def main():

@@ -38,6 +38,7 @@ class NetworkSystem(System):
         targets: shape (inputs,) for one output, (inputs, outputs) for several; floating point, so class labels
             go in as one-hot vectors.
 
+    Everything is computed on the device of the module's parameters; inputs and targets are brought there.
     The unknowns are the parameters with requires_grad, in the order of named_parameters; a tied one counts once.
     Equations are sample-major: all outputs of the first input, then of the second. The start is the module's state.
 
@@ -62,6 +63,7 @@ class NetworkSystem(System):
             raise ValueError(f"{type(module).__name__} has no parameter with requires_grad: there is nothing to solve for.")
         self._shapes = {name: p.shape for name, p in trainable.items()}
         start = as_data(torch.cat([p.detach().reshape(-1) for p in trainable.values()]), "the module's parameters")
+        inputs, targets = inputs.to(start.device), targets.to(start.device)
 
         try:
             output = self._forward(start, inputs)

@@ -5,8 +5,19 @@ inputs A and back-propagated derivatives D contributes (A A^T) o (D D^T), its bi
 convolution the like, summed over positions.
 """
 
+from plbook.tangent_kernel.distributed import distributed_tangent_kernel
 from plbook.tangent_kernel.infinite_width import infinite_width_kernel
 from plbook.tangent_kernel.kernel import KernelRoutes, explain_kernel, kernel_vector_product, tangent_kernel
 from plbook.tangent_kernel.spectrum import KernelSpectrum, jacobian_norm, kernel_spectrum
 
-__all__ = ["KernelRoutes", "KernelSpectrum", "explain_kernel", "infinite_width_kernel", "jacobian_norm", "kernel_spectrum", "kernel_vector_product", "tangent_kernel"]
+__all__ = [
+    "KernelRoutes",
+    "KernelSpectrum",
+    "distributed_tangent_kernel",
+    "explain_kernel",
+    "infinite_width_kernel",
+    "jacobian_norm",
+    "kernel_spectrum",
+    "kernel_vector_product",
+    "tangent_kernel",
+]

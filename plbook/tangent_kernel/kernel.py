@@ -35,7 +35,7 @@ def tangent_kernel(system, w=None, *, other=None, method="auto", memory_budget=2
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
     if not memory_budget > 0:
         raise ValueError(f"memory_budget must be a positive number of bytes, got {memory_budget}.")
-    w, other = system.point(w), _other_inputs(system, other)
+    w, other = system.point(w), other_inputs(system, other)
     if method != "jacobian" and isinstance(system, NetworkSystem):
         kernel, routes = layer_kernel(system, w, system._samples, other, memory_budget)
         obstacles = [f"{r.parameter}: {r.reason}" for r in routes if r.route == "jacobian"]
@@ -48,7 +48,7 @@ def tangent_kernel(system, w=None, *, other=None, method="auto", memory_budget=2
     if other is not None:
         return jacobian @ system.jacobian_columns(w, system._shapes, other).T
     kernel = jacobian @ jacobian.T
-    return (kernel + kernel.T) / 2
+    return kernel.add_(kernel.T.clone()).div_(2)
 
 
 def kernel_vector_product(system, vector, w=None):
@@ -78,12 +78,13 @@ def explain_kernel(system, w=None):
 _PLAIN = Route("w", "jacobian", "the system is a plain function, not a network of layers")
 
 
-def _other_inputs(system, other):
+def other_inputs(system, other):
+    """Checked further inputs of a network, or None."""
     if other is None:
         return None
     if not isinstance(system, NetworkSystem):
         raise ValueError("other inputs need a NetworkSystem: a plain function has none.")
-    other = as_data(other, "other", keep_integers=True)
+    other = as_data(other, "other", keep_integers=True).to(system._samples.device)
     if other.shape[1:] != system._samples.shape[1:] or other.dtype != system._samples.dtype:
         raise ValueError(
             f"other must hold inputs like the system's, of shape (any number, {', '.join(map(str, system._samples.shape[1:]))}) "

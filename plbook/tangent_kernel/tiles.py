@@ -106,9 +106,13 @@ def _even(n, size):
 
 def layer_kernel(system, w, rows, columns, memory_budget):
     """(K, routes): the kernel between two sets of inputs (columns None: between the rows), and the Route of each parameter."""
-    plan = tiling(system, w, rows, columns, memory_budget)
-    kernel = w.new_zeros(len(rows) * system._outputs, (len(rows) if columns is None else len(columns)) * system._outputs)
+    plan, kernel = tiling(system, w, rows, columns, memory_budget), new_kernel(system, rows, columns)
     return kernel, add_tiles(kernel, system, w, rows, columns, plan, plan.tiles)
+
+
+def new_kernel(system, rows, columns):
+    """Zeros where the kernel will be."""
+    return system.start.new_zeros(len(rows) * system._outputs, len(rows if columns is None else columns) * system._outputs)
 
 
 def add_tiles(kernel, system, w, rows, columns, plan, tiles):
