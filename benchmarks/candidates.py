@@ -45,7 +45,7 @@ CANDIDATES = [
 # A first call shorter than this is repeated for its time: libraries set up what they need in it.
 SHORT_SECONDS = 10
 # A further setting gets this many times the time of the best so far, and at least these seconds (compilation included).
-PATIENCE, LEAST_SECONDS = 3, 10
+PATIENCE, LEAST_SECONDS = 2, 10
 
 
 @dataclass

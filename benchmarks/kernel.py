@@ -24,16 +24,20 @@ def run(rounds, only):
     """Measure the parts named in `only` (None: all) and store the record, merged with the old one if `only` is given."""
     # Workers inherit this; XLA takes as many threads as it sees cores.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+    python, missing = None, {}
     try:
-        python, missing = environment.python(), None
+        python = environment.python()
     except environment.Unavailable as reason:
-        python, missing = None, str(reason)
-        print(f"Without neural-tangents: {missing}.", flush=True)
-    new = {**record.conditions(), "neural_tangents_missing": missing, "parts": {}}
+        missing = {"neural_tangents_missing": str(reason)}
+        print(f"Going on without neural-tangents: {reason}.", flush=True)
+    new = {**record.conditions(), "parts": {}}
     old = record.load("kernel") if only and record.path_of("kernel").exists() else new
     record.merged(old, new)  # refuses before the work
     for part in only or PARTS:
-        measured = exponents.measure(rounds) if part == "exponents" else measure(workloads.WORKLOADS[part], rounds, python)
+        if part == "exponents":
+            measured = exponents.measure(rounds)
+        else:
+            measured = {**measure(workloads.WORKLOADS[part], rounds, python), **missing}
         new["parts"][part] = {"date": record.today(), **measured}
         record.save("kernel", record.merged(old, new))
     return record.load("kernel")
@@ -58,6 +62,7 @@ def measure(workload, rounds, python):
         stack.callback(gemm.close)
         gemm.ask("load_gemm")
         measures = {key: lambda worker=entry.worker: worker.ask("call") for key, entry in ready.items()}
+        # The speed that the machine has in this round.
         measures["gemm"] = lambda: min(gemm.ask("call") for _ in range(GEMM_CALLS))
         seconds, stopped_later = run_rounds(measures, rounds, once=slow(ready))
     facts = {key: entry.facts for key, entry in ready.items()}

@@ -1,5 +1,6 @@
 """The record as tables, for the terminal and for the status page."""
 
+from decimal import Decimal
 from statistics import median
 
 WORKLOADS = ("W1", "W2", "W3", "W4", "W5")
@@ -7,12 +8,17 @@ WORKLOADS = ("W1", "W2", "W3", "W4", "W5")
 
 def kernel_table(record, dtype):
     """Rows of cells, the header first; a cell is a list of short texts. In float64 plbook's row comes first."""
-    parts = {name: record["parts"][name] for name in WORKLOADS if name in record["parts"]}
-    names = list(dict.fromkeys(name for part in parts.values() for name, own in part["implementations"].items() if dtype in own))
+    parts = _measured(record)
+    owns = [part["implementations"] for part in parts.values()]
+    names = dict.fromkeys(name for own in owns for name in own if dtype in own[name])
     rows = [[[dtype], *([name] for name in parts)]]
     for name in names:
         rows.append([[name], *(_cell(part["implementations"].get(name, {}).get(dtype)) for part in parts.values())])
     return rows
+
+
+def _measured(record):
+    return {name: record["parts"][name] for name in WORKLOADS if name in record["parts"]}
 
 
 def _cell(entry):
@@ -31,20 +37,20 @@ def _cell(entry):
 
 def number(value):
     """Three significant digits, never in powers of ten."""
-    text = f"{float(f'{value:.3g}'):,f}"
-    whole, _, decimals = text.partition(".")
-    digits = max(0, 3 - len(whole.replace(",", ""))) if whole != "0" else len(decimals)
-    return f"{whole}.{decimals[:digits]}".rstrip("0").rstrip(".")
+    return f"{Decimal(f'{value:.3g}'):,f}"
 
 
 def sentences(record):
     """What the tables do not say: where, when, how exact, how near to the machine's limit, what is missing."""
-    parts = {name: record["parts"][name] for name in WORKLOADS if name in record["parts"]}
+    parts = _measured(record)
     machine, dates = record["machine"], sorted({part["date"] for part in record["parts"].values()})
     rounds = sorted({part["rounds"] for part in parts.values()})
-    entries = [(dtype, entry) for part in parts.values() for own in part["implementations"].values() for dtype, entry in own.items()]
-    errors = {d: max((e["error"] for dtype, e in entries if dtype == d and "error" in e), default=0) for d in ("float64", "float32")}
-    losses = [e["smallest_eigenvalue_error"] for _, e in entries if "smallest_eigenvalue_error" in e]
+    owns = [own for part in parts.values() for own in part["implementations"].values()]
+    errors = {
+        dtype: max((own[dtype]["error"] for own in owns if "error" in own.get(dtype, {})), default=0)
+        for dtype in ("float64", "float32")
+    }
+    losses = [entry["smallest_eigenvalue_error"] for own in owns for entry in own.values() if "smallest_eigenvalue_error" in entry]
     shares = [part["implementations"]["plbook"]["float64"]["gemm_fraction"] for part in parts.values()]
     yield (
         f"Measured on {' and '.join(dates)} on a machine with {machine['cores']} cores ({machine['processor']}) and "
@@ -62,16 +68,17 @@ def sentences(record):
         + ", ".join(f"{100 * share:.0f}% ({name})" for name, share in zip(parts, shares))
         + " of the speed of a float64 matrix product measured in the same rounds."
     )
-    if record["neural_tangents_missing"]:
-        yield f"neural-tangents is missing: {record['neural_tangents_missing']}."
+    for name, part in parts.items():
+        if "neural_tangents_missing" in part:
+            yield f"neural-tangents is missing in {name}: {part['neural_tangents_missing']}."
 
 
 def workload_table(record):
-    parts = {name: record["parts"][name] for name in WORKLOADS if name in record["parts"]}
+    parts = _measured(record)
     rows = [[["workload"], ["network"], ["n"], ["outputs"], ["parameters"], ["GFLOP"]]]
     for name, part in parts.items():
-        facts = [part["description"], f"{part['n']:,}", str(part["outputs"]), f"{part['parameters']:,}", number(part["gflop"])]
-        rows.append([[name], *([fact] for fact in facts)])
+        counts = [f"{part[key]:,}" for key in ("n", "outputs", "parameters")]
+        rows.append([[text] for text in (name, part["description"], *counts, number(part["gflop"]))])
     return rows
 
 
@@ -82,5 +89,6 @@ def exponent_table(record):
         if "exponents" in record["parts"]:
             series = record["parts"]["exponents"][name]
             sizes, seconds = (", ".join(map(text, series[key])) for key, text in (("sizes", str), ("seconds", number)))
-            rows.append([[f"{name} ({series['network']})"], [sizes], [seconds], [f"{series['exponent']:.2f}"], [f"{series['theory']:.2f}"]])
+            slopes = [[f"{series[key]:.2f}"] for key in ("exponent", "theory")]
+            rows.append([[f"{name} ({series['network']})"], [sizes], [seconds], *slopes])
     return rows if len(rows) > 1 else []
