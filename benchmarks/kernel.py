@@ -58,6 +58,8 @@ def measure(workload, rounds, python):
             except Stopped as reason:
                 stopped[candidate, dtype] = str(reason)
             _tell(candidate, dtype, ready, stopped)
+        if (PLBOOK, "float64") in stopped:
+            raise RuntimeError(f"plbook was stopped on {workload.name}: {stopped[PLBOOK, 'float64']}")
         gemm = Worker("torch_worker")
         stack.callback(gemm.close)
         gemm.ask("load_gemm")

@@ -114,6 +114,7 @@ def test_a_worker_answers_until_an_error():
     with pytest.raises(workers.Stopped, match="float65"):
         worker.ask("load", method="plbook", workload=workloads.fields(SMALL[0]), path="nowhere", dtype="float65")
     assert worker.process.returncode is not None
+    worker.close()  # once more does no harm
 
 
 def test_a_worker_is_stopped_at_its_limits(monkeypatch):
