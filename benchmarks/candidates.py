@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks import workloads
 from benchmarks.reference import check, smallest_eigenvalue_error
-from benchmarks.workers import Stopped, Worker
+from benchmarks.workers import LIMIT_SECONDS, Stopped, Worker
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ CANDIDATES = [
 SHORT_SECONDS = 10
 # A further setting gets this many times the time of the best so far, and at least these seconds (compilation included).
 PATIENCE, LEAST_SECONDS = 2, 10
+# If all before it were stopped, it gets these seconds.
+SECOND_CHANCE_SECONDS = 60
 
 
 @dataclass
@@ -59,31 +61,30 @@ class Ready:
 
 def first_calls(candidate, dtype, workload, path, exact, python):
     """A Ready with the fastest setting. Raises Stopped if every setting was stopped, with the first one's reason."""
-    best, reason = None, None
+    best, reason, limit = None, None, LIMIT_SECONDS
     for setting in candidate.settings(workload):
         try:
-            ready = _first_call(candidate, dtype, workload, path, exact, python, setting, best)
+            ready = _first_call(candidate, dtype, workload, path, exact, python, setting, limit)
         except Stopped as stopped:
             reason = reason or stopped
+            limit = limit if best else SECOND_CHANCE_SECONDS
             continue
         if best is None or ready.seconds < best.seconds:
             best, ready = ready, best
         if ready is not None:
             ready.worker.close()
+        limit = max(LEAST_SECONDS, PATIENCE * (best.seconds + best.facts.get("compile_seconds", 0)))
     if best is None:
         raise reason
     return best
 
 
-def _first_call(candidate, dtype, workload, path, exact, python, setting, best):
+def _first_call(candidate, dtype, workload, path, exact, python, setting, limit):
     torch = candidate.package != "neural-tangents"
     worker = Worker("torch_worker") if torch else Worker("jax_worker", python)
-    limit = {}
-    if best is not None:
-        limit["seconds"] = max(LEAST_SECONDS, PATIENCE * (best.seconds + best.facts["compile_seconds"]))
     request = {"method": candidate.method, "workload": workloads.fields(workload), "path": str(path), "dtype": dtype}
-    compile_seconds = worker.ask("load", **limit, **request, **setting)
-    seconds = worker.ask("call", **limit)
+    compile_seconds = worker.ask("load", seconds=limit, **request, **setting)
+    seconds = worker.ask("call", seconds=limit)
     facts = {"peak_mb": worker.peak_bytes() / 10**6}
     if seconds < SHORT_SECONDS:
         seconds = worker.ask("call")
