@@ -1,14 +1,20 @@
-"""The status page: what the book was built with, and how long each notebook runs."""
+"""The status page: what the book was built with, how long each notebook runs, and the stored benchmarks."""
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
+import sys
 
 import run_times
 from notebook_environment import ROOT, notebooks
 
+sys.path.append(str(ROOT))  # benchmarks is a folder of the repository, not an installed package
+from benchmarks import tables  # noqa: E402
+
 PAGE = ROOT / "book" / "status.md"
+KERNEL_RECORD = ROOT / "benchmarks" / "results" / "kernel.json"
 PACKAGES = ["torch", "numpy", "scipy", "matplotlib", "scikit-learn", "jupyter-book"]
 
 
@@ -24,6 +30,38 @@ def memory():
 def run_time(path):
     seconds = run_times.known_seconds(path)
     return "not measured" if seconds is None else f"{seconds:.1f} s"
+
+
+def markdown_table(rows):
+    """A table from rows of cells, each a list of lines."""
+    lines = [f"| {' | '.join('<br>'.join(cell) for cell in row)} |" for row in rows]
+    return [lines[0], "|" + " --- |" * len(rows[0]), *lines[1:], ""]
+
+
+def kernel_benchmarks(record):
+    """The section on the tangent kernel, from what `python -m benchmarks kernel` stored."""
+    lines = [
+        "## Kernel benchmarks",
+        "",
+        "The tangent kernel by `plbook.tangent_kernel` and by its peers. Each cell has the median seconds of a full call,",
+        "the ratio to plbook's float64 time in the same round with its quartiles, and the peak memory of a fresh process,",
+        "libraries included; those of torch.func include plbook's, about 80 MB, since the networks are made by it.",
+        "neural-tangents' time is without compilation, with the fastest of its settings.",
+        "",
+        *markdown_table(tables.workload_table(record)),
+        *markdown_table(tables.kernel_table(record, "float64")),
+        "The same in float32, against plbook's float64:",
+        "",
+        *markdown_table(tables.kernel_table(record, "float32")),
+        *(line for sentence in tables.sentences(record) for line in (sentence, "")),
+    ]
+    if exponents := tables.exponent_table(record):
+        lines += [
+            "How plbook's time grows: the fitted exponent, beside that of the number of floating-point operations.",
+            "",
+            *markdown_table(exponents),
+        ]
+    return lines
 
 
 def write():
@@ -43,6 +81,7 @@ def write():
         "| --- | --- |",
         *rows,
         "",
+        *kernel_benchmarks(json.loads(KERNEL_RECORD.read_text(encoding="utf-8"))),
         "## Versions",
         "",
         "| software | version |",
