@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # The lower triangle goes in this many steps, of at least so many inputs: smaller products would run slower.
-STEPS, STEP_INPUTS = 8, 64
+STEPS, STEP_INPUTS = 8, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +135,7 @@ def add_by_gradients(block, left, right, workspace):
             rows = _gradients(left, group, results, workspace)
             columns = rows if left is right else _gradients(right, group, results, workspace)
             _add_product(block, rows, columns, outputs * _step(left))
+            del rows, columns  # before the next ones are made
 
 
 def _gradients(part, group, results, workspace):

@@ -13,8 +13,8 @@ from tqdm import tqdm
 from plbook.tangent_kernel.contributions import LayerPart, add_layer, join
 from plbook.tangent_kernel.layers import Recorder, owners_of, plan
 
-# As many inputs show which parameters have a formula, and as many what a pass keeps.
-FEW, SOME = 16, 2
+# As many inputs show which parameters have a formula.
+FEW = 16
 # Formulas get blocks of at least this many bytes.
 SMALL = 2**22
 
@@ -49,18 +49,18 @@ def planned_routes(system, w):
 
 
 def pass_cost(system, w, inputs):
-    """The PassCost of these inputs, from a pass over a few of them."""
-    few = inputs[:SOME]
-    routes, recorder, _ = _forward(system, w, few)
+    """The PassCost of such inputs, from running the network on one of them."""
+    with torch.no_grad(), Recorder(system._module) as recorder:
+        system._forward(w, inputs[:1])
     calls = [(layer, call) for layer, found in recorder.calls.items() for call in found]
-    given = sum(call.input.numel() for _, call in calls) / len(few)
-    returned = sum(call.shape.numel() for _, call in calls) / len(few)
+    given, returned = (sum(sizes) for sizes in zip(*[(call.input.numel(), call.shape.numel()) for _, call in calls], (0, 0)))
     # Each result of a convolution was made of one position's row, which the channels of a group share.
     rows = [call.shape.numel() * layer.weight[0].numel() * getattr(layer, "groups", 1) / len(layer.weight) for layer, call in calls]
-    columns = sum(system._shapes[route.parameter].numel() for route in routes if route.route == "jacobian")
+    once, owners = {layer for layer, found in recorder.calls.items() if len(found) == 1}, owners_of(system._module)
+    columns = sum(shape.numel() for name, shape in system._shapes.items() if owners[name][0] not in once)
     kept = given + (system._outputs + 1) * returned + 2 * system._outputs * columns
     activations = max(given, returned, 1)
-    return PassCost(int(8 * activations), int(8 * kept) + 1, min(1, activations * len(few) / max(rows, default=1)))
+    return PassCost(8 * activations, 8 * kept + 1, min(1, activations / max(rows, default=1)))
 
 
 @dataclass(frozen=True)
