@@ -24,10 +24,13 @@ def main():
     print_table(tables.kernel_table(record, "float64"))
     print_table(tables.kernel_table(record, "float32"))
     print_table(tables.exponent_table(record))
+    print_table(tables.memory_table(record))
     print("\n".join(tables.sentences(record)))
 
 
 def print_table(rows):
+    if not rows:
+        return
     cells = [["; ".join(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]

@@ -46,8 +46,6 @@ CANDIDATES = [
 SHORT_SECONDS = 10
 # A further setting gets this many times the time of the best so far, and at least these seconds (compilation included).
 PATIENCE, LEAST_SECONDS = 2, 10
-# If all before it were stopped, it gets these seconds.
-SECOND_CHANCE_SECONDS = 60
 
 
 @dataclass
@@ -60,19 +58,25 @@ class Ready:
 
 
 def first_calls(candidate, dtype, workload, path, exact, python):
-    """A Ready with the fastest setting. Raises Stopped if every setting was stopped, with the first one's reason."""
+    """A Ready with the fastest setting; after a first one that is slow or over a limit no other is tried.
+
+    Raises Stopped, with the first one's reason, if there is none.
+    """
     best, reason, limit = None, None, LIMIT_SECONDS
     for setting in candidate.settings(workload):
         try:
             ready = _first_call(candidate, dtype, workload, path, exact, python, setting, limit)
         except Stopped as stopped:
             reason = reason or stopped
-            limit = limit if best else SECOND_CHANCE_SECONDS
+            if best is None and "over" in str(stopped):
+                break
             continue
         if best is None or ready.seconds < best.seconds:
             best, ready = ready, best
         if ready is not None:
             ready.worker.close()
+        if best.seconds > SHORT_SECONDS:
+            break
         limit = max(LEAST_SECONDS, PATIENCE * (best.seconds + best.facts.get("compile_seconds", 0)))
     if best is None:
         raise reason

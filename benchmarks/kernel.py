@@ -6,15 +6,15 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks import environment, exponents, record, workloads
+from benchmarks import environment, exponents, memory, record, workloads
 from benchmarks.candidates import CANDIDATES, PLBOOK, first_calls
 from benchmarks.operations import kernel_operations
 from benchmarks.reference import exact_kernel
 from benchmarks.rounds import quartiles, ratios, run_rounds
 from benchmarks.workers import THREADS, Stopped, Worker
 
-PARTS = [*workloads.WORKLOADS, "exponents"]
-# An implementation this much slower than the fastest peer, and slow at all, is timed in one round only.
+PARTS = [*workloads.WORKLOADS, "exponents", "memory"]
+# An implementation this much slower than the fastest peer, and slow at all, keeps the time of its first call.
 SLOW_FACTOR, SLOW_SECONDS = 20, 2
 GEMM_OPERATIONS = 2 * 2048**3
 GEMM_CALLS = 4
@@ -36,6 +36,8 @@ def run(rounds, only):
     for part in only or PARTS:
         if part == "exponents":
             measured = exponents.measure(rounds)
+        elif part == "memory":
+            measured = memory.measure()
         else:
             measured = {**measure(workloads.WORKLOADS[part], rounds, python), **missing}
         new["parts"][part] = {"date": record.today(), **measured}
@@ -63,10 +65,12 @@ def measure(workload, rounds, python):
         gemm = Worker("torch_worker")
         stack.callback(gemm.close)
         gemm.ask("load_gemm")
-        measures = {key: lambda worker=entry.worker: worker.ask("call") for key, entry in ready.items()}
+        once = slow(ready)
+        measures = {key: lambda worker=entry.worker: worker.ask("call") for key, entry in ready.items() if key not in once}
         # The speed that the machine has in this round.
         measures["gemm"] = lambda: min(gemm.ask("call") for _ in range(GEMM_CALLS))
-        seconds, stopped_later = run_rounds(measures, rounds, once=slow(ready))
+        seconds, stopped_later = run_rounds(measures, rounds)
+        seconds.update({key: [ready[key].seconds] for key in once})
     facts = {key: entry.facts for key, entry in ready.items()}
     return {
         "description": workload.words(),
@@ -78,7 +82,7 @@ def measure(workload, rounds, python):
 
 
 def slow(ready):
-    """Those timed in one round only. Exempt are the leading ones and neural-tangents' fastest in its dtype."""
+    """Those not timed again. Exempt are the leading ones and neural-tangents' fastest in its dtype."""
     once = set()
     for dtype in ("float64", "float32"):
         group = {candidate: entry.seconds for (candidate, d), entry in ready.items() if d == dtype}

@@ -15,8 +15,8 @@ def rotated(names, turn):
     return names[turn:] + names[:turn]
 
 
-def run_rounds(measures, rounds, *, once=()):
-    """Run each measure, a function that returns seconds, in each round; those named in `once` in the first only.
+def run_rounds(measures, rounds):
+    """Run each measure, a function that returns seconds, in each round.
 
     Returns (seconds, stopped): name -> its seconds round by round, and name -> why it was stopped. A stopped one takes
     no further part.
@@ -25,7 +25,7 @@ def run_rounds(measures, rounds, *, once=()):
     for turn in range(rounds):
         print(f"  round {turn + 1} of {rounds}", flush=True)
         for name in rotated(list(measures), turn):
-            if name in stopped or (turn > 0 and name in once):
+            if name in stopped:
                 continue
             time.sleep(PAUSE_SECONDS)
             try:

@@ -92,3 +92,26 @@ def exponent_table(record):
             slopes = [[f"{series[key]:.2f}"] for key in ("exponent", "theory")]
             rows.append([[f"{name} ({series['network']})"], [sizes], [seconds], *slopes])
     return rows if len(rows) > 1 else []
+
+
+def memory_table(record):
+    """plbook's memory beside its bound; empty if it was not measured."""
+    if "memory" not in record["parts"]:
+        return []
+    rows = [[["kernel"], ["budget"], ["tiles a side"], ["one tile"], ["activations"], ["bound"], ["peak"]]]
+    for name, entry in record["parts"]["memory"]["cases"].items():
+        cell = [f"{name}: {entry['n']:,} inputs, {entry['network']}"]
+        sizes = [[f"{number(entry[key])} MB"] for key in ("tile_mb", "activations_mb", "bound_mb", "peak_mb")]
+        rows.append([cell, [f"{number(entry['budget_mb'])} MB"], [str(entry["tiles_a_side"])], *sizes])
+    return rows
+
+
+def memory_sentence(record):
+    """The spectrum of the largest kernel."""
+    large = record["parts"]["memory"]["large"]
+    verdict = "resolved" if large["resolved"] else "not resolved"
+    return (
+        f"The spectrum of {large['n']:,} equations ({large['n']:,} random inputs, one hidden layer of {large['width']:,}) took "
+        f"{number(large['seconds'])} s and {number(large['process_mb'] / 1000)} GB in all: eigenvalues from "
+        f"{large['smallest']:.3g} to {large['largest']:.3g}, error bar {large['error']:.2g}, {verdict}."
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 THREADS = 2
-LIMIT_SECONDS = 200
+LIMIT_SECONDS = 120
 LIMIT_BYTES = 16 * 10**9
 POLL_SECONDS = 0.05
 # What torch and XLA say when the system refuses them memory.
@@ -25,13 +25,13 @@ class Stopped(Exception):
 class Worker:
     """A process that runs one of the worker modules and does one thing after another."""
 
-    def __init__(self, module, python=sys.executable):
+    def __init__(self, module, python=sys.executable, environment=None):
         threads = {f"{name}_NUM_THREADS": str(THREADS) for name in ("OMP", "MKL", "OPENBLAS")}
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [str(python), "-m", f"benchmarks.{module}"],
             cwd=ROOT,
-            env={**os.environ, **threads, "JAX_PLATFORMS": "cpu"},
+            env={**os.environ, **threads, "JAX_PLATFORMS": "cpu", **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,

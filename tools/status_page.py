@@ -61,6 +61,15 @@ def kernel_benchmarks(record):
             "",
             *markdown_table(exponents),
         ]
+    if memory := tables.memory_table(record):
+        lines += [
+            "What plbook takes beside the inputs and K, and its bound: one tile of K and, with k outputs, k + 2 times the",
+            "activations of the tile's inputs.",
+            "",
+            *markdown_table(memory),
+            tables.memory_sentence(record),
+            "",
+        ]
     return lines
 
 
