@@ -54,4 +54,4 @@ def _ready(workload, folder, stack):
     stack.callback(worker.close)
     worker.ask("load", method="plbook", workload=workloads.fields(workload), path=path, dtype="float64")
     worker.ask("call")  # the first call reserves memory
-    return lambda: worker.ask("call")
+    return lambda: worker.ask("call", least_seconds=0.3)

@@ -17,7 +17,8 @@ PARTS = [*workloads.WORKLOADS, "exponents", "memory"]
 # An implementation this much slower than the fastest peer, and slow at all, keeps the time of its first call.
 SLOW_FACTOR, SLOW_SECONDS = 20, 2
 GEMM_OPERATIONS = 2 * 2048**3
-GEMM_CALLS = 4
+# In a round, calls are repeated for as many seconds.
+SHORT = 0.3
 
 
 def run(rounds, only):
@@ -66,9 +67,9 @@ def measure(workload, rounds, python):
         stack.callback(gemm.close)
         gemm.ask("load_gemm")
         once = slow(ready)
-        measures = {key: lambda worker=entry.worker: worker.ask("call") for key, entry in ready.items() if key not in once}
+        measures = {key: lambda worker=entry.worker: worker.ask("call", least_seconds=SHORT) for key, entry in ready.items() if key not in once}
         # The speed that the machine has in this round.
-        measures["gemm"] = lambda: min(gemm.ask("call") for _ in range(GEMM_CALLS))
+        measures["gemm"] = lambda: gemm.ask("call", least_seconds=SHORT)
         seconds, stopped_later = run_rounds(measures, rounds)
         seconds.update({key: [ready[key].seconds] for key in once})
     facts = {key: entry.facts for key, entry in ready.items()}

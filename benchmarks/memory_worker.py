@@ -6,6 +6,7 @@ from pathlib import Path
 import plbook as pl
 from benchmarks.serving import serve
 from benchmarks.workloads import Workload
+from plbook.tangent_kernel.layers import probe
 from plbook.tangent_kernel.tiles import pass_cost, tiling
 
 FEW = 40
@@ -22,10 +23,11 @@ def kernel(workload, memory_budget):
     before = _status("VmRSS")
     result = pl.tangent_kernel(system, memory_budget=memory_budget)
     peak = _status("VmHWM") - before - 8 * result.numel()
-    plan = tiling(system, system.start, inputs, None, memory_budget)
+    probes = probe(system, system.start, inputs)
+    plan = tiling(system, inputs, None, probes, memory_budget)
     size = max(rows.stop - rows.start for rows in plan.rows)
     tile = 8 * (size * workload.outputs) ** 2
-    activations = (size if len(plan.rows) == 1 else 2 * size) * pass_cost(system, system.start, inputs).activations
+    activations = (size if len(plan.rows) == 1 else 2 * size) * pass_cost(system, probes).activations
     bound = tile + (workload.outputs + 2) * activations
     sizes = {"tile_mb": tile, "activations_mb": activations, "bound_mb": bound, "peak_mb": peak}
     return {"tiles_a_side": len(plan.rows), **{name: size / 10**6 for name, size in sizes.items()}}

@@ -48,19 +48,15 @@ class LayerPart:
         layer, x = self.layer, self.inputs[rows]
         if isinstance(layer, nn.Linear):
             return x.reshape(1, len(x), -1, x.shape[-1])
-        if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-            mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-            x, padding = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode), 0
-        else:
-            padding = layer.padding
-        geometry = [layer.kernel_size, layer.dilation, padding, layer.stride]
-        if isinstance(layer, nn.Conv1d):
-            # A one-dimensional convolution is a two-dimensional one on images of height 1.
-            x = x.unsqueeze(2)
-            geometry = [(neutral, *option) if option else 0 for neutral, option in zip((1, 1, 0, 1), geometry)]
-        patches = F.unfold(x, *geometry)
-        n, size, positions = patches.shape
-        return patches.view(n, layer.groups, size // layer.groups, positions).permute(1, 0, 3, 2)
+        n, groups = len(x), layer.groups
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
+        for axis, (size, dilation, stride) in enumerate(zip(layer.kernel_size, layer.dilation, layer.stride), start=2):
+            x = x.unfold(axis, dilation * (size - 1) + 1, stride)[..., ::dilation]
+        # Channels, then output pixels, then the kernel's pixels; copied once, with the output pixels last.
+        axes = len(layer.kernel_size)
+        x = x.permute(0, 1, *range(2 + axes, 2 + 2 * axes), *range(2, 2 + axes))
+        return x.reshape(n, groups, layer.weight[0].numel(), -1).permute(1, 0, 3, 2)
 
     def derivative_rows(self, rows):
         """Derivative rows, shape (groups, inputs, outputs, T, m)."""
@@ -129,9 +125,9 @@ def add_by_gradients(block, left, right, workspace):
     groups, outputs, positions, m, q = left.sizes
     inputs = len(left) if left is right else len(left) + len(right)
     # An eighth of the workspace is for the positions of some inputs, copied out of their images again for each block.
-    size = max(1, workspace * 7 // (64 * inputs * outputs * q))
+    blocks = -(-m // max(1, workspace * 7 // (64 * inputs * outputs * q)))
     for group in range(groups):
-        for results in _slices(m, size):
+        for results in _slices(m, -(-m // blocks)):
             rows = _gradients(left, group, results, workspace)
             columns = rows if left is right else _gradients(right, group, results, workspace)
             _add_product(block, rows, columns, outputs * _step(left))
@@ -145,10 +141,8 @@ def _gradients(part, group, results, workspace):
     gradients = part.inputs.new_empty(len(part), outputs, count, q)
     for rows in _slices(len(part), max(1, workspace // (64 * groups * positions * (q + outputs * m)))):
         a, d = part.positions(rows)[group], part.derivative_rows(rows)[group][..., results]
-        n = len(a)
-        gradients[rows] = torch.bmm(d.transpose(2, 3).reshape(n, outputs * count, positions), a.reshape(n, positions, q)).view(
-            n, outputs, count, q
-        )
+        results_first = d.transpose(2, 3).reshape(len(a), outputs * count, positions)
+        torch.bmm(results_first, a, out=gradients[rows].view(len(a), outputs * count, q))
     return gradients.view(len(part) * outputs, count * q)
 
 

@@ -5,6 +5,7 @@ import torch.distributed as dist
 
 from plbook.systems import NetworkSystem
 from plbook.tangent_kernel.kernel import other_inputs
+from plbook.tangent_kernel.layers import probe
 from plbook.tangent_kernel.tiles import add_tiles, new_kernel, tiling
 
 
@@ -49,10 +50,11 @@ def distributed_tangent_kernel(system, w=None, *, other=None, memory_budget=2**3
     rows, rank, world = system._samples, dist.get_rank(), dist.get_world_size()
     _check_same(w, rows, rows if other is None else other)
     # With two pieces a side for each process, shares differ little.
-    plan = tiling(system, w, rows, other, memory_budget, pieces=2 * world)
+    probes, kernel = probe(system, w, rows), new_kernel(system, rows, other)
+    plan = tiling(system, rows, other, probes, memory_budget, pieces=2 * world)
     count = len(plan.tiles)
-    kernel = new_kernel(system, rows, other)
-    add_tiles(kernel, system, w, rows, other, plan, plan.tiles[count * rank // world : count * (rank + 1) // world])
+    mine = plan.tiles[count * rank // world : count * (rank + 1) // world]
+    add_tiles(kernel, system, w, rows, other, plan, mine, probes)
     dist.all_reduce(kernel)
     return kernel
 

@@ -24,16 +24,16 @@ class Route:
     reason: str
 
 
-def plan(system, w, inputs, parameters, recorder, output):
-    """A Route for each parameter, from a forward pass on these inputs."""
-    owners, moved = owners_of(system._module), _moved_layers(system, w, inputs, recorder)
+def plan(system, n, parameters, recorder, output, probes, first):
+    """A Route for each parameter, from a forward pass on n inputs: those from `first` on of the ones that were probed."""
+    owners, moved = owners_of(system._module), _moved_layers(recorder.calls, n, probes, first)
     readers = None if output.grad_fn is None else _readers(output)
     routes = []
     for name, parameter in parameters.items():
         if readers is None:
             reason = "the output does not depend on any parameter"
         else:
-            reason = _obstacle(name, parameter, owners, recorder, readers, moved, len(inputs))
+            reason = _obstacle(name, parameter, owners, recorder, readers, moved, n)
         kind = "jacobian" if reason else "layer"
         routes.append(Route(name, kind, reason or f"{type(owners[name][0]).__name__} used once"))
     return tuple(routes)
@@ -65,21 +65,34 @@ def _obstacle(name, parameter, owners, recorder, readers, moved, n):
     return None
 
 
-def _moved_layers(system, w, inputs, recorder):
-    """The layers whose rows are not the inputs in their order: a module may sort its inputs and undo that at the end.
+def probe(system, w, inputs):
+    """What the layers are given on a few of the inputs: pairs of (which inputs, layer -> its calls).
 
-    Up to 8 inputs are each tried alone. Of more, 16 are tried together in a random order: a layer that had its rows
-    in another order would have to undo just that one.
+    Up to 8 inputs are each tried alone. Of more, 16 are tried together in a random order.
     """
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0)).to(inputs.device)
-    moved = set()
+    found = []
     for rows in order.split(1) if len(inputs) <= 8 else [order[:16]]:
-        with torch.no_grad(), Recorder(system._module) as again:
+        with torch.no_grad(), Recorder(system._module) as recorder:
             system._forward(w, inputs[rows])
-        for layer, calls in recorder.calls.items():
-            for call, alone in zip(calls, again.calls[layer]):
-                if len(call.input) == len(inputs) and not same(call.input[rows], alone.input):
-                    moved.add(layer)
+        found.append((rows, recorder.calls))
+    return found
+
+
+def _moved_layers(calls, n, probes, first):
+    """The layers whose rows are not the inputs in their order: a module may sort its inputs and undo that at the end.
+
+    The n inputs in these calls are those from `first` on of the inputs that were probed. A layer that had its rows in
+    another order would have to undo just the random order of the probe.
+    """
+    moved = set()
+    for rows, alone in probes:
+        inside = ((rows >= first) & (rows < first + n)).nonzero()[:, 0]
+        for layer, found in calls.items():
+            for call, single in zip(found, alone[layer]):
+                if len(inside) and len(call.input) == n:
+                    if len(single.input) != len(rows) or not same(call.input[rows[inside] - first], single.input[inside]):
+                        moved.add(layer)
     return moved
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from plbook.tangent_kernel.contributions import LayerPart, add_layer, join
-from plbook.tangent_kernel.layers import Recorder, owners_of, plan
+from plbook.tangent_kernel.layers import Recorder, owners_of, plan, probe
 
 # As many inputs show which parameters have a formula.
 FEW = 16
@@ -33,34 +33,38 @@ class PassCost:
     """What a pass takes for one input, in bytes, and which share of a tile goes through the network at once.
 
     `activations` are what the layers are given, or what they return if that is more. With k outputs a pass needs k + 2
-    times as much: the layers' inputs, k derivatives of what they return, and what autograd saves. `kept` adds the
-    Jacobian's columns of parameters without a formula. Convolutions unfold their input, to more than all activations:
-    so `share` is what keeps the unfolded input of the largest within what autograd may have.
+    times as much: the layers' inputs, k derivatives of what they return, and what autograd saves. `needed` adds the
+    Jacobian's columns of parameters without a formula. When the pass is over, `free` is what of the k + 2 activations
+    it no longer needs. Convolutions unfold their input, to more than all activations: so `share` is what keeps the
+    unfolded input of the largest within what autograd may have.
     """
 
     activations: int
-    kept: int
+    needed: int
+    free: int
     share: float
 
 
 def planned_routes(system, w):
     """The Route of each parameter, from a pass over a few inputs."""
-    return _forward(system, w, system._samples[:FEW])[0]
+    few = system._samples[:FEW]
+    return _forward(system, w, few, probe(system, w, few), 0)[0]
 
 
-def pass_cost(system, w, inputs):
-    """The PassCost of such inputs, from running the network on one of them."""
-    with torch.no_grad(), Recorder(system._module) as recorder:
-        system._forward(w, inputs[:1])
-    calls = [(layer, call) for layer, found in recorder.calls.items() for call in found]
-    given, returned = (sum(sizes) for sizes in zip(*[(call.input.numel(), call.shape.numel()) for _, call in calls], (0, 0)))
+def pass_cost(system, probes):
+    """The PassCost of such inputs as were probed."""
+    rows, by_layer = probes[0]
+    calls = [(layer, call) for layer, found in by_layer.items() for call in found]
+    sizes = [(call.input.numel(), call.shape.numel()) for _, call in calls]
+    given, returned = (sum(numbers) // len(rows) for numbers in zip(*sizes, (0, 0)))
     # Each result of a convolution was made of one position's row, which the channels of a group share.
-    rows = [call.shape.numel() * layer.weight[0].numel() * getattr(layer, "groups", 1) / len(layer.weight) for layer, call in calls]
-    once, owners = {layer for layer, found in recorder.calls.items() if len(found) == 1}, owners_of(system._module)
+    unfolded = [call.shape.numel() * layer.weight[0].numel() * getattr(layer, "groups", 1) / len(layer.weight) for layer, call in calls]
+    once, owners = {layer for layer, found in by_layer.items() if len(found) == 1}, owners_of(system._module)
     columns = sum(shape.numel() for name, shape in system._shapes.items() if owners[name][0] not in once)
-    kept = given + (system._outputs + 1) * returned + 2 * system._outputs * columns
-    activations = max(given, returned, 1)
-    return PassCost(8 * activations, 8 * kept + 1, min(1, activations / max(rows, default=1)))
+    activations, outputs = max(given, returned, 1), system._outputs
+    needed = given + (outputs + 1) * returned + 2 * outputs * columns + 1
+    free = (outputs + 2) * activations - (given + outputs * returned)
+    return PassCost(8 * activations, 8 * needed, 8 * free, min(1, activations * len(rows) / max(unfolded, default=1)))
 
 
 @dataclass(frozen=True)
@@ -82,17 +86,17 @@ class Tiling:
         return [(i, j) for i in range(len(self.rows)) for j in range(i + 1 if self.symmetric else len(self.columns))]
 
 
-def tiling(system, w, rows, columns, memory_budget, *, pieces=1):
+def tiling(system, rows, columns, probes, memory_budget, *, pieces=1):
     """Tiles that stay within the budget, at least `pieces` of them to a side (if there are as many inputs)."""
     n, others = len(rows), None if columns is None else len(columns)
-    cost, passes = pass_cost(system, w, rows), 0.75 * memory_budget
-    if columns is None and n * cost.kept <= passes and pieces == 1:
+    cost, passes = pass_cost(system, probes), 0.75 * memory_budget
+    if columns is None and n * cost.needed <= passes and pieces == 1:
         size = n
     else:
-        size = max(1, min(int(passes // (2 * cost.kept)), -(-n // pieces)))
-    # When its passes are done, what autograd held is free again: the formulas may use as much, and one tile.
+        size = max(1, min(int(passes // (2 * cost.needed)), -(-n // pieces)))
+    # The formulas may use what the passes no longer need, and one tile.
     sizes = size, size if others is None else min(size, others)
-    free = 8 * sizes[0] * sizes[1] * system._outputs**2 + (sizes[0] + (sizes[1] if others else 0)) * cost.activations
+    free = 8 * sizes[0] * sizes[1] * system._outputs**2 + (sizes[0] + (sizes[1] if others else 0)) * cost.free
     workspace = int(max(SMALL, min(free, memory_budget // 4)))
     chunk = max(1, int(cost.share * size))
     return Tiling(_even(n, size), _even(n if others is None else others, size), others is None, workspace, chunk)
@@ -106,8 +110,9 @@ def _even(n, size):
 
 def layer_kernel(system, w, rows, columns, memory_budget):
     """(K, routes): the kernel between two sets of inputs (columns None: between the rows), and the Route of each parameter."""
-    plan, kernel = tiling(system, w, rows, columns, memory_budget), new_kernel(system, rows, columns)
-    return kernel, add_tiles(kernel, system, w, rows, columns, plan, plan.tiles)
+    probes, kernel = probe(system, w, rows), new_kernel(system, rows, columns)
+    plan = tiling(system, rows, columns, probes, memory_budget)
+    return kernel, add_tiles(kernel, system, w, rows, columns, plan, plan.tiles, probes)
 
 
 def new_kernel(system, rows, columns):
@@ -115,8 +120,8 @@ def new_kernel(system, rows, columns):
     return system.start.new_zeros(len(rows) * system._outputs, len(rows if columns is None else columns) * system._outputs)
 
 
-def add_tiles(kernel, system, w, rows, columns, plan, tiles):
-    """Fill these tiles of the kernel, in place; the Route of each parameter."""
+def add_tiles(kernel, system, w, rows, columns, plan, tiles, probes):
+    """Fill these tiles of the kernel, in place; the Route of each parameter. `probes` are those of all rows."""
     columns = rows if columns is None else columns
     outputs, routes, done = system._outputs, None, -1
     with tqdm(tiles, desc="tangent kernel", unit="tile", disable=None, delay=2, leave=False) as progress:
@@ -124,7 +129,7 @@ def add_tiles(kernel, system, w, rows, columns, plan, tiles):
             first, second = plan.rows[i], plan.columns[j]
             if i != done:
                 left = None  # its memory is needed for the next
-                left, done = run_pass(system, w, rows[first], plan.chunk, routes), i
+                left, done = run_pass(system, w, rows[first], plan.chunk, routes, probes if len(plan.rows) == 1 else None), i
                 routes = left.routes
             diagonal = plan.symmetric and i == j
             right = left if diagonal else run_pass(system, w, columns[second], plan.chunk, routes)
@@ -143,22 +148,23 @@ def _mirror(block, step=512):
     for first in range(0, len(block), step):
         part = slice(first, first + step)
         block[:first, part] = block[part, :first].T
-        block[part, part] = block[part, part].tril() + block[part, part].tril(-1).T
+        corner = block[part, part]
+        corner.tril_().add_(corner.tril(-1).T)
 
 
-def _forward(system, w, inputs):
-    """One forward pass under watch: (the Route of each parameter, the recorder, the output)."""
+def _forward(system, w, inputs, probes, first):
+    """One forward pass under watch: (the Route of each parameter, the recorder, the output). For the last two see `plan`."""
     parameters = {name: piece.detach().requires_grad_() for name, piece in system._parameters_at(w).items()}
     with torch.enable_grad(), Recorder(system._module) as recorder:
         output = system._evaluate(parameters, inputs).reshape(len(inputs), -1)
-    return plan(system, w, inputs, parameters, recorder, output), recorder, output
+    return plan(system, len(inputs), parameters, recorder, output, probes, first), recorder, output
 
 
-def run_pass(system, w, inputs, chunk, routes=None):
+def run_pass(system, w, inputs, chunk, routes=None, probes=None):
     """Forward and, per output, backward, with at most `chunk` inputs at once; ValueError if routes differ from these."""
-    passes = []
-    for some in inputs.split(chunk):
-        passes.append(_one_pass(system, w, some))
+    passes, probes = [], probes or probe(system, w, inputs)
+    for first in range(0, len(inputs), chunk):
+        passes.append(_one_pass(system, w, inputs[first : first + chunk], probes, first))
         routes = routes or passes[0].routes
         if passes[-1].routes != routes:
             raise ValueError(
@@ -171,8 +177,8 @@ def run_pass(system, w, inputs, chunk, routes=None):
     return Pass(routes, parts, None if passes[0].columns is None else torch.cat([one.columns for one in passes]))
 
 
-def _one_pass(system, w, inputs):
-    routes, recorder, output = _forward(system, w, inputs)
+def _one_pass(system, w, inputs, probes, first):
+    routes, recorder, output = _forward(system, w, inputs, probes, first)
     by_layer, owners = {}, owners_of(system._module)
     for route in routes:
         if route.route == "layer":
