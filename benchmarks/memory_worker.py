@@ -24,13 +24,13 @@ def kernel(workload, memory_budget):
     result = pl.tangent_kernel(system, memory_budget=memory_budget)
     peak = _status("VmHWM") - before - 8 * result.numel()
     probes = probe(system, system.start, inputs)
-    plan = tiling(system, inputs, None, probes, memory_budget)
-    size = max(rows.stop - rows.start for rows in plan.rows)
+    layout = tiling(system, inputs, None, probes, memory_budget)
+    size = max(rows.stop - rows.start for rows in layout.rows)
     tile = 8 * (size * workload.outputs) ** 2
-    activations = (size if len(plan.rows) == 1 else 2 * size) * pass_cost(system, probes).activations
+    activations = (size if len(layout.rows) == 1 else 2 * size) * pass_cost(system, probes).activations
     bound = tile + (workload.outputs + 2) * activations
     sizes = {"tile_mb": tile, "activations_mb": activations, "bound_mb": bound, "peak_mb": peak}
-    return {"tiles_a_side": len(plan.rows), **{name: size / 10**6 for name, size in sizes.items()}}
+    return {"tiles_a_side": len(layout.rows), **{name: size / 10**6 for name, size in sizes.items()}}
 
 
 def spectrum(n, dimension, width):

@@ -21,6 +21,8 @@ SYSTEM = pl.toys.product()
 RUN = pl.gradient_descent(SYSTEM, step_size=0.05, max_steps=40, record_every=5)
 X = np.array([1.0, 10.0, 100.0])
 LABELS = torch.tensor([3, 1, 3, 1, 2])
+WIDTHS = [16, 64, 256]
+DRAWS = np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], [3.0, 4.0, 9.0]])
 KERNEL = pl.tangent_kernel(pl.toys.linear(randn(5, 6), torch.zeros(5)))
 
 FIGURES = {
@@ -31,6 +33,9 @@ FIGURES = {
     "exponents": lambda: figures.exponents(X, {"a": 3 * X**2, "b": X**-1.0}, slopes={"a": 2, "b": -0.5}, xlabel="x", ylabel="y"),
     "against_bound": lambda: figures.against_bound(X, X / 2, X, xlabel="x", ylabel="y", log="xy"),
     "kernel_image": lambda: figures.kernel_image(KERNEL, LABELS),
+    "kernels": lambda: figures.kernels([KERNEL, 2 * KERNEL], ["one", "two"], columns=2),
+    "against_width": lambda: figures.against_width(WIDTHS, {"one": DRAWS, "two": 2 * DRAWS}, ylabel="y", laws={"one": 3 * X}, level=("level", 5.0)),
+    "against_angle": lambda: figures.against_angle(X, {"one": X / 2}, {"one": X / 3}, {"one": X / 100}),
     "landscape": lambda: figures.landscape(SYSTEM, mu=2.0, singular_points=[(0.0, 0.0)], trajectories=[RUN]),
 }
 
@@ -120,6 +125,30 @@ def test_kernel_image_sorts_inputs_by_label():
     order = [1, 3, 4, 0, 2]
     assert close(image.get_array(), KERNEL[order][:, order])
     assert image.get_clim() == (-KERNEL.abs().max(), KERNEL.abs().max())
+
+
+def test_kernels_share_one_scale():
+    images = [axes.images[0] for axes in FIGURES["kernels"]().axes[:2]]
+    assert close(images[0].get_array(), KERNEL) and close(images[1].get_array(), 2 * KERNEL)
+    assert images[0].get_clim() == images[1].get_clim() == (-2 * KERNEL.abs().max(), 2 * KERNEL.abs().max())
+
+
+def test_against_width_draws_dots_medians_laws_and_the_level():
+    figure = FIGURES["against_width"]()
+    one, two = lines(figure, style.SERIES[0]), lines(figure, style.SERIES[1])
+    assert [close(dots, [WIDTHS, row]) for dots, row in zip(one, DRAWS)] == [True] * 3
+    assert close(one[3], [WIDTHS, [2, 3, 4]]) and close(two[3], [WIDTHS, [4, 6, 8]])
+    law, level = lines(figure, style.THEORY)
+    assert close(law, [WIDTHS, 3 * X]) and close(level[1], [5, 5])
+    assert len(lines(figures.against_width(WIDTHS, {"one": DRAWS}, ylabel="y"), style.THEORY)) == 0
+
+
+def test_against_angle_draws_the_limit_and_the_bars():
+    figure = FIGURES["against_angle"]()
+    assert close(lines(figure, style.THEORY)[0], [X, X / 2])
+    assert close(lines(figure, style.SERIES[0])[0], [X, X / 3])
+    (bars,) = figure.axes[0].collections
+    assert close([segment[:, 1] for segment in bars.get_segments()], np.stack([X / 3 - X / 100, X / 3 + X / 100], 1))
 
 
 # The landscape

@@ -235,7 +235,7 @@ def test_both_formulas_agree_in_blocks_of_any_size(num_inputs, workspace):
 def test_only_half_of_a_symmetric_block_is_computed():
     part, kernel = part_of(nn.Linear(4, 6), 150, 0), torch.zeros(300, 300, dtype=torch.float64)
     contributions.add_by_positions(kernel, part, part, 10**9)
-    half = 2 * contributions.STEP_INPUTS
+    half = 2 * contributions._step(part)
     assert (kernel[:half, half:] == 0).all() and (kernel[half:] != 0).all()
 
 

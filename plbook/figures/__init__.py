@@ -14,13 +14,17 @@ from plbook.figures.curves import (
     segment,
 )
 from plbook.figures.landscape import landscape
+from plbook.figures.widths import against_angle, against_width, kernels
 
 __all__ = [
+    "against_angle",
     "against_bound",
+    "against_width",
     "descent",
     "eigenvalues_along_path",
     "exponents",
     "kernel_image",
+    "kernels",
     "landscape",
     "ratios",
     "segment",

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# The lower triangle goes in this many steps, of at least so many inputs: smaller products would run slower.
+# The lower triangle goes in this many steps, of at least so many inputs (fewer with several outputs, which are as many
+# rows each): smaller products would run slower.
 STEPS, STEP_INPUTS = 8, 100
 
 
@@ -164,7 +165,7 @@ def _add_product(block, rows, columns, step):
 
 
 def _step(part):
-    return max(STEP_INPUTS, -(-len(part) // STEPS))
+    return max(round(STEP_INPUTS / len(part.derivatives) ** 0.5), -(-len(part) // STEPS))
 
 
 def _slices(length, size):

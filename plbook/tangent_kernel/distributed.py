@@ -51,10 +51,10 @@ def distributed_tangent_kernel(system, w=None, *, other=None, memory_budget=2**3
     _check_same(w, rows, rows if other is None else other)
     # With two pieces a side for each process, shares differ little.
     probes, kernel = probe(system, w, rows), new_kernel(system, rows, other)
-    plan = tiling(system, rows, other, probes, memory_budget, pieces=2 * world)
-    count = len(plan.tiles)
-    mine = plan.tiles[count * rank // world : count * (rank + 1) // world]
-    add_tiles(kernel, system, w, rows, other, plan, mine, probes)
+    layout = tiling(system, rows, other, probes, memory_budget, pieces=2 * world)
+    count = len(layout.tiles)
+    mine = layout.tiles[count * rank // world : count * (rank + 1) // world]
+    add_tiles(kernel, system, w, rows, other, layout, mine, probes)
     dist.all_reduce(kernel)
     return kernel
 

@@ -94,11 +94,12 @@ def _both_ends(kernel, error):
     diagonal, shift = kernel.diagonal().copy(), error
     while True:
         np.fill_diagonal(kernel, diagonal + shift)
-        # LAPACK counts by columns, where the transpose of the array lies in order; the array's lower triangle stays.
+        # LAPACK counts by columns, so to it the array is its transpose, and the factor takes the array's upper triangle.
         factor, failed = lapack.dpotrf(kernel.T, lower=True, clean=False, overwrite_a=True)
         if not failed:
             break
-        kernel.T[np.tril_indices(n)] = kernel[np.tril_indices(n)]
+        for i in range(n):
+            kernel[i, i:] = kernel[i:, i]
         shift *= 10
 
     def solve(v):

@@ -17,6 +17,8 @@ from plbook.tangent_kernel.layers import Recorder, owners_of, plan, probe
 FEW = 16
 # Formulas get blocks of at least this many bytes.
 SMALL = 2**22
+# A tile may take long, so the bar moves with each layer of it.
+PROGRESS = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +113,8 @@ def _even(n, size):
 def layer_kernel(system, w, rows, columns, memory_budget):
     """(K, routes): the kernel between two sets of inputs (columns None: between the rows), and the Route of each parameter."""
     probes, kernel = probe(system, w, rows), new_kernel(system, rows, columns)
-    plan = tiling(system, rows, columns, probes, memory_budget)
-    return kernel, add_tiles(kernel, system, w, rows, columns, plan, plan.tiles, probes)
+    layout = tiling(system, rows, columns, probes, memory_budget)
+    return kernel, add_tiles(kernel, system, w, rows, columns, layout, layout.tiles, probes)
 
 
 def new_kernel(system, rows, columns):
@@ -120,24 +122,24 @@ def new_kernel(system, rows, columns):
     return system.start.new_zeros(len(rows) * system._outputs, len(rows if columns is None else columns) * system._outputs)
 
 
-def add_tiles(kernel, system, w, rows, columns, plan, tiles, probes):
+def add_tiles(kernel, system, w, rows, columns, layout, tiles, probes):
     """Fill these tiles of the kernel, in place; the Route of each parameter. `probes` are those of all rows."""
     columns = rows if columns is None else columns
     outputs, routes, done = system._outputs, None, -1
-    with tqdm(tiles, desc="tangent kernel", unit="tile", disable=None, delay=2, leave=False) as progress:
-        for i, j in progress:
-            first, second = plan.rows[i], plan.columns[j]
+    with tqdm(total=len(tiles), desc="tangent kernel", bar_format=PROGRESS, disable=None, delay=2, leave=False) as progress:
+        for i, j in tiles:
+            first, second = layout.rows[i], layout.columns[j]
             if i != done:
                 left = None  # its memory is needed for the next
-                left, done = run_pass(system, w, rows[first], plan.chunk, routes, probes if len(plan.rows) == 1 else None), i
+                left, done = run_pass(system, w, rows[first], layout.chunk, routes, probes if len(layout.rows) == 1 else None), i
                 routes = left.routes
-            diagonal = plan.symmetric and i == j
-            right = left if diagonal else run_pass(system, w, columns[second], plan.chunk, routes)
+            diagonal = layout.symmetric and i == j
+            right = left if diagonal else run_pass(system, w, columns[second], layout.chunk, routes)
             rows_of, columns_of = (slice(some.start * outputs, some.stop * outputs) for some in (first, second))
-            _add(kernel[rows_of, columns_of], left, right, plan.workspace)
+            _add(kernel[rows_of, columns_of], left, right, layout.workspace, progress)
             if diagonal:
                 _mirror(kernel[rows_of, columns_of])
-            elif plan.symmetric:
+            elif layout.symmetric:
                 kernel[columns_of, rows_of] = kernel[rows_of, columns_of].T
             right = None
     return routes
@@ -204,9 +206,11 @@ def _parts(by_layer, recorder, output):
     return parts
 
 
-def _add(block, left, right, workspace):
+def _add(block, left, right, workspace, progress):
     """Add up what all parameters contribute to one tile."""
     for layer, part in left.parts.items():
         add_layer(block, part, right.parts[layer], workspace)
+        progress.update(1 / (len(left.parts) + 1))
     if left.columns is not None:
         block.addmm_(left.columns, right.columns.T)
+    progress.update(1 / (len(left.parts) + 1))
