@@ -236,7 +236,7 @@ def test_only_half_of_a_symmetric_block_is_computed():
     part, kernel = part_of(nn.Linear(4, 6), 150, 0), torch.zeros(300, 300, dtype=torch.float64)
     contributions.add_by_positions(kernel, part, part, 10**9)
     half = 2 * contributions._step(part)
-    assert (kernel[:half, half:] == 0).all() and (kernel[half:] != 0).all()
+    assert (kernel[:half, half:] == 0).all() and (kernel[half:, :half] != 0).all()
 
 
 class Middle(Sizes):
