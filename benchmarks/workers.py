@@ -81,4 +81,5 @@ class Worker:
     def _last_words(self):
         code = self.process.wait()
         self.log.seek(0)
-        return f"ended with exit status {code}: {' '.join(self.log.read().strip().splitlines()[-1:])}"
+        words = self.log.read().strip().splitlines()[-1:]
+        return ": ".join([f"ended with exit status {code}", *words])

@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from plbook.figures import style
 
@@ -13,7 +13,7 @@ def kernels(matrices, titles, *, columns=3):
     limit = max(np.abs(matrix).max() for matrix in matrices)
     rows = -(-len(matrices) // columns)
     with plt.rc_context(style.RC):
-        fig, grid = plt.subplots(rows, columns, figsize=(5.8, 2.15 * rows), layout="constrained", squeeze=False)
+        fig, grid = plt.subplots(rows, columns, figsize=(5.8, 1.95 * rows), layout="constrained", squeeze=False)
         for axes, matrix, title in zip(grid.flat, matrices, titles):
             image = axes.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit)
             axes.set(xticks=[], yticks=[], xlabel="$j$", ylabel="$i$")
@@ -29,7 +29,7 @@ def against_width(widths, draws, *, ylabel, laws=None, level=None):
 
     Args:
         widths: shape (k,), increasing.
-        draws: name -> positive values of shape (draws, k).
+        draws: name -> positive values of shape (draws, k); a single one may have the name "".
         laws: name -> the predicted values, shape (k,).
         level: (text, value) of a horizontal line, what the draws should tend to.
     """
@@ -38,7 +38,8 @@ def against_width(widths, draws, *, ylabel, laws=None, level=None):
             values = np.asarray(values)
             axes.loglog(widths, values.T, "o", color=color, markersize=4, alpha=0.35, markeredgewidth=0)
             axes.loglog(widths, np.median(values, axis=0), "-", color=color)
-            style.label(axes, widths[-1], np.median(values[:, -1]), name, color)
+            if name:
+                style.label(axes, widths[-1], np.median(values[:, -1]), name, color)
         for values in (laws or {}).values():
             axes.loglog(widths, values, "--", color=style.THEORY)
         if level is not None:
@@ -48,8 +49,13 @@ def against_width(widths, draws, *, ylabel, laws=None, level=None):
         axes.set(xlabel="width $m$", ylabel=ylabel)
         axes.set_xticks(widths, [f"{width:,}" for width in widths])
         axes.xaxis.set_minor_formatter(NullFormatter())
-        # Room for the names at the right ends.
-        axes.set_xlim(right=widths[-1] * (widths[-1] / widths[0]) ** 0.35)
+        low, high = axes.get_ylim()
+        if high < 100 * low:  # too few powers of ten for their labels alone
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        if any(draws):  # room for the names at the right ends
+            axes.set_xlim(right=widths[-1] * (widths[-1] / widths[0]) ** 0.35)
     return fig
 
 
