@@ -340,7 +340,7 @@ def test_the_status_page_says_what_was_not_measured(stored):
         del own[name]
     page = "\n".join(status_page.kernel_benchmarks(without))
     assert "neural-tangents is missing in W1: no network." in page
-    assert "| torch.func, J J^T | not measured |" in page
+    assert "| torch.func, J J^T | not&nbsp;measured |" in page
     assert "exponent" not in page and "activations" not in page
     without["parts"] = {"W1": without["parts"]["W1"]}
     assert "| neural-tangents" not in "\n".join(status_page.kernel_benchmarks(without))

@@ -32,9 +32,14 @@ def run_time(path):
     return "not measured" if seconds is None else f"{seconds:.1f} s"
 
 
+def unbroken(text):
+    """A number stays beside its unit, also in a narrow column."""
+    return text.replace(" ", "&nbsp;") if len(text) <= 12 else text
+
+
 def markdown_table(rows):
     """A table from rows of cells, each a list of lines."""
-    lines = [f"| {' | '.join('<br>'.join(cell) for cell in row)} |" for row in rows]
+    lines = [f"| {' | '.join('<br>'.join(map(unbroken, cell)) for cell in row)} |" for row in rows]
     return [lines[0], "|" + " --- |" * len(rows[0]), *lines[1:], ""]
 
 

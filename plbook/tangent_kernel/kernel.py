@@ -22,8 +22,10 @@ def tangent_kernel(system, w=None, *, other=None, method="auto", memory_budget=2
             products per layer width; it covers Linear, Conv1d and Conv2d layers that are used once. "auto" does the
             same and sends every other parameter through its own columns of DF. All are exact up to rounding.
             `explain_kernel` tells which parameter goes which way.
-        memory_budget: about how many bytes the last two may use beside K. They go tile by tile to stay within it, and
-            run the network once more for every further tile of rows.
+        memory_budget: about how many bytes the last two may use beside K. K goes in as few tiles as that allows; with t
+            of them to a side the network runs over the inputs (t + 1) / 2 times. For layers with a formula and
+            elementwise activations a tile takes at most its own size and, for k outputs, k + 2 times the activations of
+            the inputs of its rows and columns (or 4 MB, if that is more); measured on the book's status page.
 
     Raises:
         ValueError: for an unknown method, for `other` inputs that do not fit, or if "layers" is asked of a system that
