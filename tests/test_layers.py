@@ -316,6 +316,19 @@ def test_tiles_and_other_inputs_give_blocks_of_the_same_kernel(kind):
     assert (block - whole[:split]).abs().max() < 1e-12 * whole.max()
 
 
+def test_the_progress_bar_reaches_its_end(monkeypatch):
+    updates = []
+
+    class Bar(tiles.tqdm):
+        def update(self, n=1):
+            updates.append(n / self.total)
+
+    monkeypatch.setattr(tiles, "tqdm", Bar)
+    module, sample = middle("LayerNorm")
+    pl.tangent_kernel(network(lambda: module, *sample, num_inputs=13), memory_budget=20_000)
+    assert len(updates) > 20 and sum(updates) == pytest.approx(1)
+
+
 @pytest.mark.parametrize(
     "other, words",
     [

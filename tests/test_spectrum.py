@@ -102,8 +102,9 @@ def test_factorization_finds_both_ends_of_a_matrix_with_a_known_spectrum(n, smal
 
 def test_a_matrix_further_below_zero_than_its_bar_raises_the_bar():
     """K cannot have an eigenvalue of -0.001, so an error of that size must have happened."""
-    kernel = np.diag([5.0, 1.0, -1e-3])
-    smallest, largest, error = spectrum_module()._both_ends(kernel, 1e-9)
+    basis = torch.linalg.qr(randn(30, 30)).Q.numpy()
+    kernel = (basis * np.append(np.linspace(5.0, 1.0, 29), -1e-3)) @ basis.T
+    smallest, largest, error = spectrum_module()._both_ends((kernel + kernel.T) / 2, 1e-9)
     assert abs(smallest + 1e-3) < 1e-9 and abs(largest - 5) < 1e-9
     assert 1e-3 < error <= 2e-2 and not pl.KernelSpectrum(smallest, largest, error).resolved
 
