@@ -62,6 +62,12 @@ class NetworkSystem(System):
         if not trainable:
             raise ValueError(f"{type(module).__name__} has no parameter with requires_grad: there is nothing to solve for.")
         self._shapes = {name: p.shape for name, p in trainable.items()}
+        # Parameter name -> (the module that holds it, its name there).
+        self._owners = {
+            f"{prefix}.{own}" if prefix else own: (layer, own)
+            for prefix, layer in self._module.named_modules()
+            for own, _ in layer.named_parameters(recurse=False)
+        }
         start = as_data(torch.cat([p.detach().reshape(-1) for p in trainable.values()]), "the module's parameters")
         inputs, targets = inputs.to(start.device), targets.to(start.device)
 

@@ -86,6 +86,9 @@ def add_layer(block, left, right, workspace):
     n, others = len(left), len(right)
     by_gradients = q * m * ((n + others) * outputs * positions + n * others * outputs**2)
     by_positions = n * others * positions**2 * (q + outputs**2 * (m + 2))
+    if "weight" in left.trained and groups == outputs == positions == 1:
+        add_products(block, left, right, workspace)
+        return
     if "weight" in left.trained and (positions == 1 or by_positions < by_gradients):
         add_by_positions(block, left, right, workspace)
         return
@@ -93,6 +96,18 @@ def add_layer(block, left, right, workspace):
         add_by_gradients(block, left, right, workspace)
     if "bias" in left.trained:
         add_bias(block, left, right)
+
+
+def add_products(block, left, right, workspace):
+    """(A B^T + 1) o (D E^T), the 1 being for a bias: what the next formula is with one position and one output."""
+    a, b, d, e = (x.reshape(len(x), -1) for x in (left.inputs, right.inputs, left.derivatives[0], right.derivatives[0]))
+    height = max(1, min(_step(left), workspace // (16 * len(right))))
+    for rows in _slices(len(left), height):
+        columns = slice(rows.stop if left is right else len(right))
+        gram = a[rows] @ b[columns].T
+        if "bias" in left.trained:
+            gram += 1
+        block[rows, columns].addcmul_(gram, d[rows] @ e[columns].T)
 
 
 def add_by_positions(block, left, right, workspace):

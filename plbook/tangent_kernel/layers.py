@@ -26,7 +26,7 @@ class Route:
 
 def plan(system, n, parameters, recorder, output, probes, first):
     """A Route for each parameter, from a forward pass on n inputs: those from `first` on of the ones that were probed."""
-    owners, moved = owners_of(system._module), _moved_layers(recorder.calls, n, probes, first)
+    owners, moved = system._owners, _moved_layers(recorder.calls, n, probes, first)
     readers = None if output.grad_fn is None else _readers(output)
     routes = []
     for name, parameter in parameters.items():
@@ -88,10 +88,11 @@ def _moved_layers(calls, n, probes, first):
     moved = set()
     for rows, alone in probes:
         inside = ((rows >= first) & (rows < first + n)).nonzero()[:, 0]
+        here = rows[inside] - first
         for layer, found in calls.items():
             for call, single in zip(found, alone[layer]):
                 if len(inside) and len(call.input) == n:
-                    if len(single.input) != len(rows) or not same(call.input[rows[inside] - first], single.input[inside]):
+                    if len(single.input) != len(rows) or not same(call.input[here], single.input[inside]):
                         moved.add(layer)
     return moved
 
@@ -131,15 +132,6 @@ class Recorder:
     def __exit__(self, *_):
         for handle in self.handles:
             handle.remove()
-
-
-def owners_of(module):
-    """Parameter name -> (the module that holds it, its name there)."""
-    return {
-        f"{prefix}.{own}" if prefix else own: (layer, own)
-        for prefix, layer in module.named_modules()
-        for own, _ in layer.named_parameters(recurse=False)
-    }
 
 
 def _between(call):

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from plbook.tangent_kernel.contributions import LayerPart, add_layer, join
-from plbook.tangent_kernel.layers import Recorder, owners_of, plan, probe
+from plbook.tangent_kernel.layers import Recorder, plan, probe
 
 # As many inputs show which parameters have a formula.
 FEW = 16
@@ -61,8 +61,8 @@ def pass_cost(system, probes):
     given, returned = (sum(numbers) // len(rows) for numbers in zip(*sizes, (0, 0)))
     # Each result of a convolution was made of one position's row, which the channels of a group share.
     unfolded = [call.shape.numel() * layer.weight[0].numel() * getattr(layer, "groups", 1) / len(layer.weight) for layer, call in calls]
-    once, owners = {layer for layer, found in by_layer.items() if len(found) == 1}, owners_of(system._module)
-    columns = sum(shape.numel() for name, shape in system._shapes.items() if owners[name][0] not in once)
+    once = {layer for layer, found in by_layer.items() if len(found) == 1}
+    columns = sum(shape.numel() for name, shape in system._shapes.items() if system._owners[name][0] not in once)
     activations, outputs = max(given, returned, 1), system._outputs
     needed = given + (outputs + 1) * returned + 2 * outputs * columns + 1
     free = (outputs + 2) * activations - (given + outputs * returned)
@@ -181,10 +181,10 @@ def run_pass(system, w, inputs, chunk, routes=None, probes=None):
 
 def _one_pass(system, w, inputs, probes, first):
     routes, recorder, output = _forward(system, w, inputs, probes, first)
-    by_layer, owners = {}, owners_of(system._module)
+    by_layer = {}
     for route in routes:
         if route.route == "layer":
-            layer, own = owners[route.parameter]
+            layer, own = system._owners[route.parameter]
             by_layer.setdefault(layer, []).append(own)
     others = [route.parameter for route in routes if route.route == "jacobian"]
     columns = system.jacobian_columns(w, others, inputs) if others else None
