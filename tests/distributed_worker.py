@@ -14,8 +14,11 @@ kernels["other inputs"] = pl.distributed_tangent_kernel(CASES["one output"](), o
 kernels["away from the start"] = pl.distributed_tangent_kernel(CASES["one output"](), CASES["one output"]().start + 0.1)
 rank = dist.get_rank()
 torch.save(kernels, f"{sys.argv[1]}/{rank}.pt")
-try:
-    pl.distributed_tangent_kernel(CASES["one output"](), other=OTHER + rank)
-except ValueError as error:
-    torch.save(str(error), f"{sys.argv[1]}/refusal-{rank}.pt")
+refusals = {}
+for name, options in {"inputs": {"other": OTHER + rank}, "budget": {"memory_budget": 2**31 // (rank + 1)}}.items():
+    try:
+        pl.distributed_tangent_kernel(CASES["one output"](), **options)
+    except ValueError as error:
+        refusals[name] = str(error)
+torch.save(refusals, f"{sys.argv[1]}/refusals-{rank}.pt")
 dist.destroy_process_group()

@@ -26,10 +26,10 @@ def torchrun(processes, script, *arguments):
 
 @pytest.fixture(scope="module", params=[2, 3])
 def results(request, tmp_path_factory):
-    """(the kernels, the refusal) of each process."""
+    """(the kernels, the refusals) of each process."""
     folder = tmp_path_factory.mktemp("distributed")
     torchrun(request.param, ROOT / "tests" / "distributed_worker.py", folder)
-    return [(torch.load(folder / f"{rank}.pt"), torch.load(folder / f"refusal-{rank}.pt")) for rank in range(request.param)]
+    return [(torch.load(folder / f"{rank}.pt"), torch.load(folder / f"refusals-{rank}.pt")) for rank in range(request.param)]
 
 
 @pytest.mark.parametrize("name", [*CASES, "other inputs", "away from the start"])
@@ -41,9 +41,10 @@ def test_every_process_returns_the_kernel_of_one(results, name):
         assert (kernels[name] - expected).abs().max() <= 1e-12 * expected.abs().max()
 
 
-def test_processes_with_different_inputs_are_told(results):
-    for _, refusal in results:
-        assert f"{len(results) - 1} of {len(results)} processes" in refusal and "same seeds" in refusal
+@pytest.mark.parametrize("what", ["inputs", "budget"])
+def test_processes_that_differ_are_told(results, what):
+    for _, refusals in results:
+        assert f"{len(results) - 1} of {len(results)} processes" in refusals[what] and "same seeds" in refusals[what]
 
 
 def example():

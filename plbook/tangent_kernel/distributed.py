@@ -33,7 +33,7 @@ def distributed_tangent_kernel(system, w=None, *, other=None, memory_budget=2**3
     Args:
         system: a NetworkSystem, the same in every process: the same weights and inputs.
         w, other: as in `tangent_kernel`.
-        memory_budget: as in `tangent_kernel`, in bytes for each process beside K.
+        memory_budget: as in `tangent_kernel`, in bytes for each process beside K, the same in every process.
 
     Cost: every process holds K and runs the network over about all inputs; the products that make up K, n^2 per width,
     are shared. So it pays where n is larger than the widths times the number of processes.
@@ -48,7 +48,8 @@ def distributed_tangent_kernel(system, w=None, *, other=None, memory_budget=2**3
         raise ValueError('there is no process group. Call torch.distributed.init_process_group("gloo") first, and start the program by torchrun.')
     w, other = system.point(w), other_inputs(system, other)
     rows, rank, world = system._samples, dist.get_rank(), dist.get_world_size()
-    _check_same(w, rows, rows if other is None else other)
+    # The budget, too: it decides where the tiles are.
+    _check_same(w, rows, rows if other is None else other, w.new_tensor([memory_budget]))
     # With two pieces a side for each process, shares differ little.
     probes, kernel = probe(system, w, rows), new_kernel(system, rows, other)
     layout = tiling(system, rows, other, probes, memory_budget, pieces=2 * world)
@@ -74,6 +75,6 @@ def _check_same(*tensors):
     dist.all_reduce(differ)
     if differ.item():
         raise ValueError(
-            f"{int(differ.item())} of {dist.get_world_size()} processes hold other weights or inputs than the first. "
+            f"{int(differ.item())} of {dist.get_world_size()} processes have other weights, inputs or memory_budget than the first. "
             "Build the system from the same seeds and data in every process."
         )
