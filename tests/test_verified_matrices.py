@@ -63,7 +63,7 @@ def test_a_factorization_that_should_have_failed_proves_nothing():
     cases = list(accepted(range(400)))
     assert len(cases) >= 5
     assert all(bound < 0 and above(matrix, bound.item()) for matrix, bound in cases)
-    with mock.patch.object(matrices, "_lost", lambda shifted, factor: shifted.diagonal() * 0):
+    with mock.patch.multiple(matrices, _lost=lambda shifted, factor: shifted.diagonal() * 0, UNIT=0.0):
         assert all(bound > 0 for _, bound in accepted(range(400)))
 
 
