@@ -5,7 +5,7 @@ systems and neural networks". Each module holds what one chapter of the book nee
 names the chapter.
 """
 
-from plbook import datasets, toys
+from plbook import datasets, toys, verified
 from plbook.conditions import PLStarCheck, check_pl_star, pl_ratio
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
 from plbook.hessian import HessianNorms, hessian_norms
@@ -48,4 +48,5 @@ __all__ = [
     "step_constants",
     "tangent_kernel",
     "toys",
+    "verified",
 ]
