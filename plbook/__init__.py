@@ -9,7 +9,7 @@ from plbook import datasets, toys
 from plbook.conditions import PLStarCheck, check_pl_star, pl_ratio
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
 from plbook.hessian import HessianNorms, hessian_norms
-from plbook.networks import MLP
+from plbook.networks import MLP, ConvNet, ResNet
 from plbook.systems import NetworkSystem, System
 from plbook.tangent_kernel import (
     KernelRoutes,
@@ -25,11 +25,13 @@ from plbook.tangent_kernel import (
 
 __all__ = [
     "MLP",
+    "ConvNet",
     "HessianNorms",
     "KernelRoutes",
     "KernelSpectrum",
     "NetworkSystem",
     "PLStarCheck",
+    "ResNet",
     "StepConstants",
     "System",
     "Trajectory",
