@@ -6,8 +6,9 @@ PL* with constant mu at w, in the convention of this book: 1/2 |grad L(w)|^2 >= 
 from dataclasses import dataclass
 from math import inf, isfinite
 
-import torch
 from torch import Tensor
+
+from plbook.systems.guards import as_points
 
 # mu is compared with ratios computed in float64; a relative difference below this counts as rounding, not as a failure.
 COMPARISON_SLACK = 1e-10
@@ -77,14 +78,7 @@ def check_pl_star(system, mu, points, *, epsilon=0.0):
     for name, value in (("mu", mu), ("epsilon", epsilon)):
         if not (isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be a finite number >= 0, got {value}.")
-    points = torch.as_tensor(points, dtype=torch.float64)
-    if points.ndim != 2 or points.shape[1] != system.num_parameters or len(points) == 0:
-        raise ValueError(
-            f"points must have shape (k, {system.num_parameters}) with k >= 1, one point a row; got "
-            f"{tuple(points.shape)}. A single point w goes in as w[None]."
-        )
-    if not points.isfinite().all():
-        raise ValueError("points must be finite, but some entries are NaN or infinite.")
+    points = as_points(points, system.num_parameters)
 
     ratios = [(ratio, w) for w in points for ratio, loss in [_ratio(system, w)] if loss >= epsilon]
     smallest, witness = min(ratios, key=lambda pair: pair[0], default=(inf, None))
