@@ -6,7 +6,17 @@ names the chapter.
 """
 
 from plbook import datasets, toys
-from plbook.conditions import PLStarCheck, check_pl_star, pl_ratio
+from plbook.conditions import (
+    ConditionNumber,
+    ConditionNumberBound,
+    PLStarCheck,
+    PLStarCurve,
+    check_pl_star,
+    condition_number,
+    condition_number_bound,
+    pl_ratio,
+    pl_star_curve,
+)
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
 from plbook.hessian import HessianNorms, hessian_norms
 from plbook.networks import MLP, ConvNet, ResNet
@@ -36,12 +46,15 @@ from plbook.transforms import (
 __all__ = [
     "MLP",
     "CompositionKernels",
+    "ConditionNumber",
+    "ConditionNumberBound",
     "ConvNet",
     "HessianNorms",
     "KernelRoutes",
     "KernelSpectrum",
     "NetworkSystem",
     "PLStarCheck",
+    "PLStarCurve",
     "ResNet",
     "StepConstants",
     "System",
@@ -50,6 +63,8 @@ __all__ = [
     "check_pl_star",
     "composition",
     "composition_kernels",
+    "condition_number",
+    "condition_number_bound",
     "datasets",
     "distributed_tangent_kernel",
     "explain_kernel",
@@ -65,6 +80,7 @@ __all__ = [
     "output_conditioning",
     "output_transform",
     "pl_ratio",
+    "pl_star_curve",
     "step_constants",
     "tangent_kernel",
     "toys",
