@@ -6,10 +6,20 @@ names the chapter.
 """
 
 from plbook import datasets, toys, verified
-from plbook.conditions import PLStarCheck, check_pl_star, pl_ratio
+from plbook.conditions import (
+    ConditionNumber,
+    ConditionNumberBound,
+    PLStarCheck,
+    PLStarCurve,
+    check_pl_star,
+    condition_number,
+    condition_number_bound,
+    pl_ratio,
+    pl_star_curve,
+)
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
 from plbook.hessian import HessianNorms, hessian_norms
-from plbook.networks import MLP
+from plbook.networks import MLP, ConvNet, ResNet
 from plbook.systems import NetworkSystem, System
 from plbook.tangent_kernel import (
     KernelRoutes,
@@ -22,29 +32,55 @@ from plbook.tangent_kernel import (
     kernel_vector_product,
     tangent_kernel,
 )
+from plbook.transforms import (
+    CompositionKernels,
+    TransformedConditioning,
+    composition,
+    composition_kernels,
+    input_conditioning,
+    input_transform,
+    output_conditioning,
+    output_transform,
+)
 
 __all__ = [
     "MLP",
+    "CompositionKernels",
+    "ConditionNumber",
+    "ConditionNumberBound",
+    "ConvNet",
     "HessianNorms",
     "KernelRoutes",
     "KernelSpectrum",
     "NetworkSystem",
     "PLStarCheck",
+    "PLStarCurve",
+    "ResNet",
     "StepConstants",
     "System",
     "Trajectory",
+    "TransformedConditioning",
     "check_pl_star",
+    "composition",
+    "composition_kernels",
+    "condition_number",
+    "condition_number_bound",
     "datasets",
     "distributed_tangent_kernel",
     "explain_kernel",
     "gradient_descent",
     "hessian_norms",
     "infinite_width_kernel",
+    "input_conditioning",
+    "input_transform",
     "jacobian_norm",
     "kernel_spectrum",
     "kernel_vector_product",
     "linearized_losses",
+    "output_conditioning",
+    "output_transform",
     "pl_ratio",
+    "pl_star_curve",
     "step_constants",
     "tangent_kernel",
     "toys",

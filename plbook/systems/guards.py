@@ -27,6 +27,19 @@ def as_data(values, name, *, keep_integers=False):
     return values
 
 
+def as_points(points, num_parameters):
+    """`points` as a float64 tensor of shape (k, num_parameters), one point a row; ValueError if they are not that."""
+    points = torch.as_tensor(points, dtype=torch.float64)
+    if points.ndim != 2 or points.shape[1] != num_parameters or len(points) == 0:
+        raise ValueError(
+            f"points must have shape (k, {num_parameters}) with k >= 1, one point a row; got "
+            f"{tuple(points.shape)}. A single point w goes in as w[None]."
+        )
+    if not points.isfinite().all():
+        raise ValueError("points must be finite, but some entries are NaN or infinite.")
+    return points
+
+
 def check_targets_kind(targets):
     targets = as_tensor(targets)
     if not targets.is_floating_point():

@@ -1,13 +1,11 @@
-"""The PL ratio and the PL* condition, checked at points: chapters 4 and 10.
-
-PL* with constant mu at w, in the convention of this book: 1/2 |grad L(w)|^2 >= mu L(w).
-"""
+"""The PL ratio, and the PL* condition checked at points."""
 
 from dataclasses import dataclass
 from math import inf, isfinite
 
-import torch
 from torch import Tensor
+
+from plbook.systems.guards import as_points
 
 # mu is compared with ratios computed in float64; a relative difference below this counts as rounding, not as a failure.
 COMPARISON_SLACK = 1e-10
@@ -21,10 +19,10 @@ def pl_ratio(system, w=None):
 
     Source: the paper's equation (3), with the factor 1/2 that its proofs use.
     """
-    return _ratio(system, system.point(w))[0]
+    return ratio_and_loss(system, system.point(w))[0]
 
 
-def _ratio(system, w):
+def ratio_and_loss(system, w):
     """The PL ratio and the loss at w."""
     residual = system.residual(w)
     if not residual.isfinite().all():
@@ -74,19 +72,17 @@ def check_pl_star(system, mu, points, *, epsilon=0.0):
 
     Source: the paper's equation (3) and Definition 5.
     """
-    for name, value in (("mu", mu), ("epsilon", epsilon)):
-        if not (isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a finite number >= 0, got {value}.")
-    points = torch.as_tensor(points, dtype=torch.float64)
-    if points.ndim != 2 or points.shape[1] != system.num_parameters or len(points) == 0:
-        raise ValueError(
-            f"points must have shape (k, {system.num_parameters}) with k >= 1, one point a row; got "
-            f"{tuple(points.shape)}. A single point w goes in as w[None]."
-        )
-    if not points.isfinite().all():
-        raise ValueError("points must be finite, but some entries are NaN or infinite.")
+    check_constant("mu", mu)
+    check_constant("epsilon", epsilon)
+    points = as_points(points, system.num_parameters)
 
-    ratios = [(ratio, w) for w in points for ratio, loss in [_ratio(system, w)] if loss >= epsilon]
+    ratios = [(ratio, w) for w in points for ratio, loss in [ratio_and_loss(system, w)] if loss >= epsilon]
     smallest, witness = min(ratios, key=lambda pair: pair[0], default=(inf, None))
     holds = smallest >= mu * (1 - COMPARISON_SLACK)
     return PLStarCheck(mu, epsilon, len(ratios), holds, smallest, None if holds else witness)
+
+
+def check_constant(name, value):
+    """ValueError unless the value is finite and >= 0."""
+    if not (isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number >= 0, got {value}.")

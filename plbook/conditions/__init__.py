@@ -1,0 +1,21 @@
+"""PL*, PL*_epsilon and condition numbers, at points, along paths and on balls: chapters 4, 8 and 10.
+
+PL* with constant mu at w, in the convention of this book: 1/2 |grad L(w)|^2 >= mu L(w).
+"""
+
+from plbook.conditions.numbers import ConditionNumber, ConditionNumberBound, condition_number, condition_number_bound
+from plbook.conditions.paths import PLStarCurve, pl_star_curve
+from plbook.conditions.points import COMPARISON_SLACK, PLStarCheck, check_pl_star, pl_ratio
+
+__all__ = [
+    "COMPARISON_SLACK",
+    "ConditionNumber",
+    "ConditionNumberBound",
+    "PLStarCheck",
+    "PLStarCurve",
+    "check_pl_star",
+    "condition_number",
+    "condition_number_bound",
+    "pl_ratio",
+    "pl_star_curve",
+]
