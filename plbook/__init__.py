@@ -6,6 +6,8 @@ names the chapter.
 """
 
 from plbook import datasets, toys, verified
+from plbook.bounds import JacobianLipschitzBound, jacobian_lipschitz_bound
+from plbook.certificates import Certificate, PolishedPoint, certify_solution, polish
 from plbook.conditions import (
     ConditionNumber,
     ConditionNumberBound,
@@ -45,21 +47,25 @@ from plbook.transforms import (
 
 __all__ = [
     "MLP",
+    "Certificate",
     "CompositionKernels",
     "ConditionNumber",
     "ConditionNumberBound",
     "ConvNet",
     "HessianNorms",
+    "JacobianLipschitzBound",
     "KernelRoutes",
     "KernelSpectrum",
     "NetworkSystem",
     "PLStarCheck",
     "PLStarCurve",
+    "PolishedPoint",
     "ResNet",
     "StepConstants",
     "System",
     "Trajectory",
     "TransformedConditioning",
+    "certify_solution",
     "check_pl_star",
     "composition",
     "composition_kernels",
@@ -73,6 +79,7 @@ __all__ = [
     "infinite_width_kernel",
     "input_conditioning",
     "input_transform",
+    "jacobian_lipschitz_bound",
     "jacobian_norm",
     "kernel_spectrum",
     "kernel_vector_product",
@@ -81,6 +88,7 @@ __all__ = [
     "output_transform",
     "pl_ratio",
     "pl_star_curve",
+    "polish",
     "step_constants",
     "tangent_kernel",
     "toys",
