@@ -11,11 +11,13 @@ from plbook.conditions import (
     ConditionNumberBound,
     PLStarCheck,
     PLStarCurve,
+    UniformConditioning,
     check_pl_star,
     condition_number,
     condition_number_bound,
     pl_ratio,
     pl_star_curve,
+    uniform_conditioning,
 )
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
 from plbook.hessian import HessianNorms, hessian_norms
@@ -60,6 +62,7 @@ __all__ = [
     "System",
     "Trajectory",
     "TransformedConditioning",
+    "UniformConditioning",
     "check_pl_star",
     "composition",
     "composition_kernels",
@@ -84,5 +87,6 @@ __all__ = [
     "step_constants",
     "tangent_kernel",
     "toys",
+    "uniform_conditioning",
     "verified",
 ]
