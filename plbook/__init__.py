@@ -13,11 +13,13 @@ from plbook.conditions import (
     ConditionNumberBound,
     PLStarCheck,
     PLStarCurve,
+    UniformConditioning,
     check_pl_star,
     condition_number,
     condition_number_bound,
     pl_ratio,
     pl_star_curve,
+    uniform_conditioning,
 )
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
 from plbook.hessian import HessianNorms, hessian_norms
@@ -65,6 +67,7 @@ __all__ = [
     "System",
     "Trajectory",
     "TransformedConditioning",
+    "UniformConditioning",
     "certify_solution",
     "check_pl_star",
     "composition",
@@ -92,5 +95,6 @@ __all__ = [
     "step_constants",
     "tangent_kernel",
     "toys",
+    "uniform_conditioning",
     "verified",
 ]
