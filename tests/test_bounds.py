@@ -1,5 +1,6 @@
 import math
 
+import bound_slopes
 import curvature_trials
 import pytest
 import torch
@@ -303,6 +304,21 @@ def test_the_bound_falls_with_the_width(width):
         for m in (width, 16 * width)
     )
     assert large < small / 2
+
+
+@pytest.mark.parametrize("radius", [1e100, 1e200, 1e308])
+def test_what_leaves_float64_is_infinite(radius):
+    bound = pl.jacobian_lipschitz_bound(EXAMPLES["MLP"](), radius)
+    assert bound.value == math.inf and bound.centre >= pl.jacobian_lipschitz_bound(EXAMPLES["MLP"](), 0.0).value
+
+
+@pytest.mark.parametrize(
+    "hidden, widths, seeds", [(1, (256, 1024, 4096, 16384), range(8)), (2, (256, 512, 1024), range(2))]
+)
+def test_over_the_unit_ball_the_bound_falls_like_the_root_of_the_width(hidden, widths, seeds):
+    """All widths and seeds are in the stress record."""
+    results = [bound_slopes.measure((hidden, width, seed)) for width in widths for seed in seeds]
+    assert abs(bound_slopes.slopes(results)[hidden] - bound_slopes.EXPECTED) <= bound_slopes.TOLERANCE
 
 
 # Constants that are given or searched

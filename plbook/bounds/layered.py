@@ -14,6 +14,7 @@ anywhere in the ball it is a second derivative. Source: chapter 12, which proves
 """
 
 from functools import lru_cache
+from math import inf, sqrt
 
 import torch
 
@@ -177,8 +178,9 @@ class _Spread:
         for k, m in self.maps[i].items():
             number = network.layers.index(k)
             squares = squares + (m.norm * self.input_norms[number]) ** 2
-            joint += (m.norm.max().item() * self.joint_input_norms[number]) ** 2
-        return self.radius * squares.sqrt(), self.radius * joint**0.5
+            largest = m.norm.max().item() * self.joint_input_norms[number]
+            joint += largest * largest
+        return self.radius * squares.sqrt(), self.radius * sqrt(joint)
 
 
 def _adjoint_changes(network, spread):
@@ -244,5 +246,6 @@ def _largest_slope(network, spread, maps, radius):
             pull = size.max() * m.norm.max()
             joint[first, last] += pull * joint_tested[first]
             joint[last, first] += pull * spread.joint_input_norms[first]
-    apart = torch.linalg.matrix_norm(slopes, 2).norm()
-    return min(apart, torch.linalg.matrix_norm(joint, 2)).item() * ROUNDING
+    if not (slopes.isfinite().all() and joint.isfinite().all()):
+        return inf
+    return min(torch.linalg.matrix_norm(slopes, 2).norm().item(), torch.linalg.matrix_norm(joint, 2).item()) * ROUNDING
