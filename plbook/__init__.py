@@ -6,7 +6,7 @@ names the chapter.
 """
 
 from plbook import datasets, toys, verified
-from plbook.bounds import JacobianLipschitzBound, jacobian_lipschitz_bound
+from plbook.bounds import BallConstants, JacobianLipschitzBound, ball_constants, jacobian_lipschitz_bound
 from plbook.certificates import Certificate, PolishedPoint, certify_solution, polish
 from plbook.conditions import (
     ConditionNumber,
@@ -49,6 +49,7 @@ from plbook.transforms import (
 
 __all__ = [
     "MLP",
+    "BallConstants",
     "Certificate",
     "CompositionKernels",
     "ConditionNumber",
@@ -68,6 +69,7 @@ __all__ = [
     "Trajectory",
     "TransformedConditioning",
     "UniformConditioning",
+    "ball_constants",
     "certify_solution",
     "check_pl_star",
     "composition",

@@ -352,3 +352,41 @@ def test_a_search_climbs_to_the_boundary():
 def test_a_radius_that_is_none_is_refused(radius):
     with pytest.raises(ValueError, match="radius"):
         pl.jacobian_lipschitz_bound(EXAMPLES["MLP"](), radius)
+
+
+# The theorems' constants
+
+
+@pytest.mark.parametrize("name", ["MLP", "biases", "sines", "product"])
+@pytest.mark.parametrize("radius", [0.0, 0.3, 2.0])
+def test_no_point_of_the_ball_exceeds_its_constants(name, radius):
+    system = EXAMPLES[name]()
+    found = pl.ball_constants(system, radius)
+    assert found.rigour == "verified"
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        w = curvature_trials.inside(system.start, radius, draw)
+        assert torch.linalg.matrix_norm(system.jacobian(w), 2) <= found.jacobian_norm
+        assert system.residual(w).norm() <= found.residual_norm
+    assert system.residual(system.start).norm() <= found.start_residual_norm <= found.residual_norm
+
+
+def test_the_constants_of_a_product_are_reached():
+    """F = w1 w2 from (2, 1) with y = 1: |DF| = |w| and the residual grows fastest along DF, both up to the quadratic term."""
+    found = pl.ball_constants(pl.toys.product(), 0.5)
+    slope = math.sqrt(5)
+    assert found.jacobian_norm == pytest.approx(slope + 0.5, rel=1e-5) and found.jacobian_lipschitz == 1
+    assert found.residual_norm == pytest.approx(1 + 0.5 * slope + 0.125, rel=1e-5)
+    assert found.step_size == pytest.approx(1 / ((slope + 0.5) ** 2 + 1), rel=1e-5)
+
+
+def test_gradient_descent_with_the_step_of_the_ball_never_raises_the_loss():
+    system = network(lambda: pl.MLP(3, [40]), 3)
+    found = pl.ball_constants(system, 1.0)
+    run = pl.gradient_descent(system, step_size=found.step_size, max_steps=50)
+    inside = run.distances[1:] <= 1.0
+    assert inside.any() and (run.losses.diff()[inside] < 0).all()
+
+
+def test_constants_that_rest_on_a_search_say_so():
+    assert pl.ball_constants(EXAMPLES["quadratics"](), 0.1).rigour == "estimate"

@@ -10,7 +10,9 @@ from plbook.bounds.layered import Layered
 from plbook.systems import NetworkSystem
 from plbook.verified.arithmetic import NotEnclosed
 
-ESTIMATE, VERIFIED = "estimate", "verified"
+# From the weakest: what was found, what float64 says, what is proved of numbers as float64 has them, what is proved.
+RIGOURS = ("estimate", "float bound", "verified linear algebra", "verified")
+ESTIMATE, VERIFIED = RIGOURS[0], RIGOURS[-1]
 
 
 @dataclass(frozen=True)
