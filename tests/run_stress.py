@@ -14,13 +14,15 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from pathlib import Path
 
+import flint
 import mpmath
 import near_duplicates
 import numpy
 import torch
+import verified_eigenvalues
 from tqdm import tqdm
 
-SUITES = {"near_duplicates": near_duplicates}
+SUITES = {"near_duplicates": near_duplicates, "verified_eigenvalues": verified_eigenvalues}
 RECORDS = Path(__file__).with_name("stress")
 
 
@@ -34,7 +36,7 @@ def processor():
 
 
 def versions():
-    modules = {module.__name__: module.__version__ for module in (torch, numpy, mpmath)}
+    modules = {module.__name__: module.__version__ for module in (torch, numpy, mpmath, flint)}
     return {"python": platform.python_version(), **modules}
 
 
