@@ -20,7 +20,7 @@ from plbook.verified.enclosures import Replay, trace
 from plbook.verified.rounding import TINY, UNIT, gamma
 
 arithmetic, functions, rules = (importlib.import_module(f"plbook.verified.{name}") for name in ("arithmetic", "functions", "rules"))
-RANDOM, CHUNK = 80, 20
+RANDOM, CHUNK = 48, 12
 
 
 def tensor(rows):
