@@ -8,7 +8,7 @@ names the chapter.
 from plbook import datasets, toys
 from plbook.conditions import PLStarCheck, check_pl_star, pl_ratio
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
-from plbook.hessian import HessianNorms, hessian_norms
+from plbook.hessian import ExtremeEigenvalues, HessianNorms, LossHessianSpectrum, hessian_norms, loss_hessian_spectrum
 from plbook.networks import MLP
 from plbook.systems import NetworkSystem, System
 from plbook.tangent_kernel import (
@@ -25,9 +25,11 @@ from plbook.tangent_kernel import (
 
 __all__ = [
     "MLP",
+    "ExtremeEigenvalues",
     "HessianNorms",
     "KernelRoutes",
     "KernelSpectrum",
+    "LossHessianSpectrum",
     "NetworkSystem",
     "PLStarCheck",
     "StepConstants",
@@ -44,6 +46,7 @@ __all__ = [
     "kernel_spectrum",
     "kernel_vector_product",
     "linearized_losses",
+    "loss_hessian_spectrum",
     "pl_ratio",
     "step_constants",
     "tangent_kernel",
