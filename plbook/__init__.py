@@ -22,7 +22,7 @@ from plbook.conditions import (
     uniform_conditioning,
 )
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
-from plbook.hessian import HessianNorms, hessian_norms
+from plbook.hessian import ExtremeEigenvalues, HessianNorms, LossHessianSpectrum, hessian_norms, loss_hessian_spectrum
 from plbook.networks import MLP, ConvNet, ResNet
 from plbook.systems import NetworkSystem, System
 from plbook.tangent_kernel import (
@@ -55,10 +55,12 @@ __all__ = [
     "ConditionNumber",
     "ConditionNumberBound",
     "ConvNet",
+    "ExtremeEigenvalues",
     "HessianNorms",
     "JacobianLipschitzBound",
     "KernelRoutes",
     "KernelSpectrum",
+    "LossHessianSpectrum",
     "NetworkSystem",
     "PLStarCheck",
     "PLStarCurve",
@@ -89,6 +91,7 @@ __all__ = [
     "kernel_spectrum",
     "kernel_vector_product",
     "linearized_losses",
+    "loss_hessian_spectrum",
     "output_conditioning",
     "output_transform",
     "pl_ratio",
