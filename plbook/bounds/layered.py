@@ -14,12 +14,12 @@ anywhere in the ball it is a second derivative. Source: chapter 12, which proves
 """
 
 from functools import lru_cache
-from math import inf, sqrt
+from math import hypot, inf
 
 import torch
 
 from plbook.bounds.graph import backward, forward, layer_inputs, linear, overlap, parameters
-from plbook.bounds.maps import LinearMap, Map
+from plbook.bounds.maps import TINY, LinearMap, Map, length
 from plbook.verified.enclosures import enclose
 from plbook.verified.matrices import spectral_norm_bound
 
@@ -48,14 +48,14 @@ class Layered:
             return values, backward(nodes, named, values, outputs)
 
         values, adjoints = enclose(centre, *tensors.values())
-        self.values = [value.value.flatten(1) for value in values]
-        self.errors = [value.error.flatten(1).norm(dim=1) for value in values]
-        sizes = [adjoint.value.abs().flatten(2) + adjoint.error.flatten(2) for adjoint in adjoints]
+        n = len(self.inputs)
+        self.values = [value.value.reshape(n, -1) for value in values]
+        self.errors = [length(value.error.reshape(n, -1), 1) for value in values]
+        rows, errors = ([getattr(part, kind).reshape(outputs, n, -1) for part in adjoints] for kind in ("value", "error"))
         # |b_j| with the outputs taken together, and |b|_2 as a map from unit vectors of the outputs.
-        self.adjoint_entries = [size.norm(dim=0) for size in sizes]
+        self.adjoint_entries = [length(row.abs() + error, 0) for row, error in zip(rows, errors)]
         self.adjoint_norms = [
-            spectral_norm_bound(adjoint.value.flatten(2).transpose(0, 1).contiguous()) + adjoint.error.flatten(2).norm(dim=(0, 2))
-            for adjoint in adjoints
+            spectral_norm_bound(row.transpose(0, 1).contiguous()) + length(error, (0, 2)) for row, error in zip(rows, errors)
         ]
         self.maps = {i: self._linear_map(system, i, tensors) for i, node in enumerate(nodes) if node.kind in ("affine", "fixed", "scale")}
         # Layers with something to train, the norm of their inputs per sample and of all samples together.
@@ -95,7 +95,7 @@ class Layered:
         rows = layer_inputs(node, x, node.weight in system._shapes, node.bias in system._shapes)
         wrong = self.errors[source] * self.maps[self.nodes.index(node)].growth
         self.input_norms.append(spectral_norm_bound(rows) + wrong)
-        self.joint_input_norms.append(spectral_norm_bound(rows.flatten(0, 1)).item() + wrong.norm().item())
+        self.joint_input_norms.append(spectral_norm_bound(rows.flatten(0, 1)).item() + length(wrong).item())
 
     def centre(self, radius):
         """beta with |DF(v) - DF(w)|_2 <= beta |v - w| for all v in the ball about w."""
@@ -180,14 +180,14 @@ class _Spread:
         return distance * size, joint * size
 
     def _by_layers(self, network, i):
-        squares = torch.zeros(len(network.inputs), dtype=torch.float64)
-        joint = 0.0
+        if not self.maps[i]:
+            return None, 0.0
+        apart, joint = [], []
         for k, m in self.maps[i].items():
             number = network.layers.index(k)
-            squares = squares + (m.norm * self.input_norms[number]) ** 2
-            largest = m.norm.max().item() * self.joint_input_norms[number]
-            joint += largest * largest
-        return self.radius * squares.sqrt(), self.radius * sqrt(joint)
+            apart.append(m.norm * self.input_norms[number])
+            joint.append(m.norm.max().item() * self.joint_input_norms[number])
+        return self.radius * length(torch.stack(apart), 0), self.radius * hypot(*joint)
 
 
 def _adjoint_changes(network, spread):
@@ -255,4 +255,5 @@ def _largest_slope(network, spread, maps, radius):
             joint[last, first] += pull * spread.joint_input_norms[first]
     if not (slopes.isfinite().all() and joint.isfinite().all()):
         return inf
-    return min(torch.linalg.matrix_norm(slopes, 2).norm().item(), torch.linalg.matrix_norm(joint, 2).item()) * ROUNDING
+    apart = length(torch.linalg.matrix_norm(slopes, 2)).item()
+    return min(apart, torch.linalg.matrix_norm(joint, 2).item()) * ROUNDING + TINY

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
-from math import isfinite
+from math import inf, isfinite, nextafter
 
 from plbook.bounds.estimate import largest_curvature_found
 from plbook.bounds.graph import NotLayered, read_graph
@@ -33,6 +33,8 @@ class JacobianLipschitzBound:
 
 def jacobian_lipschitz_bound(system, radius, w=None):
     """How fast DF can change within the closed ball of this radius about w: a JacobianLipschitzBound.
+
+    F is the mathematical function that the code stands for: softplus is log(1 + exp(x)), also where torch's code is the identity.
 
     - A System that was given a proven constant: that constant.
     - A network of Linear and convolution layers, smooth activations (tanh, sigmoid, softplus, GELU, SiLU, erf, sin), average
@@ -85,6 +87,8 @@ class _Given(_Bounds):
 
     def __init__(self, constant):
         self.constant = float(constant)
+        if self.constant < constant:
+            self.constant = nextafter(self.constant, inf)
 
     def _anywhere(self, radius):
         return self.constant

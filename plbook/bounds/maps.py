@@ -12,11 +12,20 @@ import torch
 from plbook.verified.matrices import spectral_norm_bound
 
 UNIT = torch.finfo(torch.float64).eps
+TINY = torch.finfo(torch.float64).tiny
 # A centre takes at most this many entries, and this many products to form and to bound.
 MAP_ENTRIES = 2**26
 MAP_PRODUCTS = 2**38
 # The norm of a matrix with no more rows costs next to nothing.
 FEW_ROWS = 16
+
+
+def length(x, dim=None):
+    """|x|_2 over dimensions, a little more than it at most, without underflow on the way: squares of 1e-170 are 0."""
+    dim = tuple(range(x.ndim)) if dim is None else dim
+    largest = x.abs().amax(dim=dim, keepdim=True)
+    scaled = torch.where(largest > 0, x / largest.clamp(min=TINY), 0.0)
+    return largest.squeeze(dim) * torch.linalg.vector_norm(scaled, dim=dim) + TINY
 
 
 class LinearMap:
@@ -30,7 +39,7 @@ class LinearMap:
 
     @cached_property
     def frobenius(self):
-        return self.matrix.norm().item()
+        return length(self.matrix).item()
 
 
 class Map:
@@ -71,7 +80,7 @@ class Map:
         if self.diagonal:
             return (weights * (self.centre.abs() + self.radius)).amax(dim=1)
         product = weights[:, :, None] * self.centre
-        rounding = UNIT * product.flatten(1).norm(dim=1)
+        rounding = UNIT * length(product.flatten(1), 1)
         return torch.minimum(spectral_norm_bound(product) + rounding + largest * self.radius, largest * self.norm)
 
     def scaled(self, low, high):
@@ -84,7 +93,7 @@ class Map:
             centre = middle * self.centre
             return Map(centre, largest * self.radius + spread * self.centre.abs() + UNIT * centre.abs())
         centre = middle[:, :, None] * self.centre
-        moved = spread.amax(dim=1) * self.centre_norm + UNIT * centre.flatten(1).norm(dim=1)
+        moved = spread.amax(dim=1) * self.centre_norm + UNIT * length(centre.flatten(1), 1)
         return Map(centre, largest.amax(dim=1) * self.radius + moved)
 
     def after(self, linear, radius):
@@ -102,7 +111,7 @@ class Map:
         else:
             centre = linear.matrix @ self.centre
             moved = linear.norm * self.radius
-        rounding = UNIT * (linear.matrix.shape[1] + 2) * linear.frobenius * (self.centre.abs() + self._entry_radius).flatten(1).norm(dim=1)
+        rounding = UNIT * (linear.matrix.shape[1] + 2) * linear.frobenius * length((self.centre.abs() + self._entry_radius).flatten(1), 1)
         return Map(centre, moved + growth * self.norm + rounding)
 
     def plus(self, other):
@@ -113,7 +122,7 @@ class Map:
         if left.diagonal != right.diagonal:
             left, right = left._full(), right._full()
         centre = left.centre + right.centre
-        rounding = UNIT * (centre.abs() if left.diagonal else centre.flatten(1).norm(dim=1))
+        rounding = UNIT * (centre.abs() if left.diagonal else length(centre.flatten(1), 1))
         return Map(centre, left.radius + right.radius + rounding)
 
     def times(self, factor):
@@ -122,7 +131,7 @@ class Map:
             return Map(None, abs(factor) * self.radius)
         centre = factor * self.centre
         # The factor itself may be a rounded reciprocal.
-        rounding = 2 * UNIT * (centre.abs() if self.diagonal else centre.flatten(1).norm(dim=1))
+        rounding = 2 * UNIT * (centre.abs() if self.diagonal else length(centre.flatten(1), 1))
         return Map(centre, abs(factor) * self.radius + rounding)
 
     def _full(self):

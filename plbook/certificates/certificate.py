@@ -96,6 +96,8 @@ def certify_solution(system, w=None):
     and Tremba, "Solving underdetermined nonlinear equations by Newton-like method", arXiv 1703.07810.
     """
     w = system.point(w)
+    if not w.isfinite().all():
+        raise ValueError("w must be finite, but some of its entries are NaN or infinite.")
     known = kernel_bounds(system, w)
     smallest, residual = known.smallest_eigenvalue, known.residual_norm
     reason = known.reason or "F and DF with a bound of their own rounding"
@@ -125,7 +127,7 @@ def certify_solution(system, w=None):
     doubts = {part.reason: f"{part.name} ({part.rigour}: {part.reason})" for part in parts if part.rigour != PROVED}
     if doubts:
         return failed(f"plausible: h = {h:.3g} is below 1/2, but not all of it is proved: {'; '.join(doubts.values())}", beta)
-    mu = _down(Fraction(smallest) - 2 * Fraction(beta) * Fraction(residual))
+    mu = _smallest_on_ball(smallest, beta, s)
     status = f"holds: a solution lies within {s:.3g} of w (h = {h:.3g} is below 1/2)"
     return _certificate(True, status, s, mu, known, parts, beta, _descent(bounds, known))
 
@@ -151,7 +153,7 @@ def _ball(bounds, residual, smallest):
     unit, tried = residual / sqrt(smallest), []
     for factor in RADII:
         radius = _up(unit * factor)
-        beta = bounds.centre(radius)
+        beta = bounds.centre(radius) if isfinite(radius) else inf
         s = _solution_radius(beta, residual, smallest)
         if s <= radius:
             break
@@ -200,10 +202,18 @@ def _descent(bounds, known):
         radius = _up(2 * path / (sqrt(smallest) + sqrt(_down(rest))))
         if radius <= ball:
             steepest = _up(known.jacobian_norm + beta.centre * radius)
-            step_size = theta / _up(steepest**2 + beta.value * residual) * (1 - SLACK)
-            mu = _down(rest)
-            return DescentGuarantee(step_size, _up(1 - (2 - theta) * step_size * mu), radius, mu)
+            step_size = theta / _up(steepest * steepest + beta.value * residual) * (1 - SLACK)
+            mu = _smallest_on_ball(smallest, beta.centre, radius)
+            if not (step_size > 0 and mu > 0):
+                return None
+            return DescentGuarantee(step_size, min(1.0, _up(1 - (2 - theta) * step_size * mu)), radius, mu)
     return None
+
+
+def _smallest_on_ball(smallest, beta, radius):
+    """A lower bound of lambda_min(K) on the ball: (sqrt(lambda0) - beta radius)^2, rounded down."""
+    root = sqrt(smallest) * (1 - SLACK) - _up(beta * radius)
+    return max(root, 0.0) ** 2 * (1 - SLACK)
 
 
 def _number(beta, residual, smallest):
@@ -237,7 +247,7 @@ def _singular(system, known):
         )
     return (
         f"fails: K(w) is not shown to be nonsingular (its smallest eigenvalue is at least {known.smallest_eigenvalue:.3g}, "
-        f"its largest about {known.jacobian_norm**2:.3g}); equal or nearly equal inputs make it so, as do saturated "
+        f"its largest about {known.jacobian_norm * known.jacobian_norm:.3g}); equal or nearly equal inputs make it so, as do saturated "
         "activations; what helps is more different inputs, more parameters or more width"
     )
 

@@ -17,6 +17,8 @@ from plbook.verified.rules import MOVING, RULES, aten
 FRESH = {aten.empty_like.default, aten.fill_.Scalar}
 # These compute nothing. A placeholder, which torch asks for but does not read, may pass through them though it is no number.
 UNCHECKED = MOVING | {aten.empty_like.default, aten.new_empty.default}
+# What gives truth values of numbers, not numbers.
+COMPARING = {aten.eq.Scalar}
 EXACT = {torch.float64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool}
 
 
@@ -126,6 +128,8 @@ class Replay(Interpreter):
             raise NotEnclosed(f"it rounds to {(types - EXACT).pop()}. Compute in float64 throughout.")
         if node.target not in RULES:
             raise NotEnclosed("it has no rule.")
+        if types - {torch.float64} and node.target not in COMPARING and any(isinstance(part, Enclosure) for part in tree_iter(args)):
+            raise NotEnclosed("it makes whole numbers of others. Compute in float64 throughout.")
         return RULES[node.target](*args, **kwargs)
 
 

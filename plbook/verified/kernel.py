@@ -112,7 +112,7 @@ class Plain(Interpreter):
     def call_function(self, target, args, kwargs):
         if target in (aten.detach.default, aten.alias.default, aten.lift_fresh_copy.default):
             return args[0]
-        if target is aten.copy.default:
+        if target is aten.copy.default and args[0].dtype == args[1].dtype:
             return args[1].expand_as(args[0])
         if target is aten.view.default:
             return args[0].reshape(args[1])
