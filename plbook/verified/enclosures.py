@@ -8,7 +8,7 @@ from torch._ops import OpOverload
 from torch.func import functionalize, vjp
 from torch.fx import Interpreter
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import tree_flatten, tree_iter, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_iter, tree_map, tree_unflatten
 
 from plbook.verified.arithmetic import Enclosure, NotEnclosed, enclosed, errors
 from plbook.verified.rules import MOVING, RULES, aten
@@ -123,7 +123,7 @@ class Replay(Interpreter):
             raise NotEnclosed("it needs to know which entry of a window is largest.")
         if not any(isinstance(part, Enclosure) for part in tree_iter((args, kwargs))):
             if not any(kind.is_floating_point or kind.is_complex for kind in types):
-                return node.target(*args, **kwargs)
+                return tree_map(lambda part: part.cpu() if isinstance(part, Tensor) else part, node.target(*args, **kwargs))
         if types - EXACT and node.target is not aten.lift_fresh_copy.default:
             raise NotEnclosed(f"it rounds to {(types - EXACT).pop()}. Compute in float64 throughout.")
         if node.target not in RULES:
