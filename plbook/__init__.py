@@ -6,16 +6,20 @@ names the chapter.
 """
 
 from plbook import datasets, toys, verified
+from plbook.bounds import JacobianLipschitzBound, jacobian_lipschitz_bound
+from plbook.certificates import Certificate, PolishedPoint, certify_solution, polish
 from plbook.conditions import (
     ConditionNumber,
     ConditionNumberBound,
     PLStarCheck,
     PLStarCurve,
+    UniformConditioning,
     check_pl_star,
     condition_number,
     condition_number_bound,
     pl_ratio,
     pl_star_curve,
+    uniform_conditioning,
 )
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
 from plbook.hessian import HessianNorms, hessian_norms
@@ -45,21 +49,26 @@ from plbook.transforms import (
 
 __all__ = [
     "MLP",
+    "Certificate",
     "CompositionKernels",
     "ConditionNumber",
     "ConditionNumberBound",
     "ConvNet",
     "HessianNorms",
+    "JacobianLipschitzBound",
     "KernelRoutes",
     "KernelSpectrum",
     "NetworkSystem",
     "PLStarCheck",
     "PLStarCurve",
+    "PolishedPoint",
     "ResNet",
     "StepConstants",
     "System",
     "Trajectory",
     "TransformedConditioning",
+    "UniformConditioning",
+    "certify_solution",
     "check_pl_star",
     "composition",
     "composition_kernels",
@@ -73,6 +82,7 @@ __all__ = [
     "infinite_width_kernel",
     "input_conditioning",
     "input_transform",
+    "jacobian_lipschitz_bound",
     "jacobian_norm",
     "kernel_spectrum",
     "kernel_vector_product",
@@ -81,8 +91,10 @@ __all__ = [
     "output_transform",
     "pl_ratio",
     "pl_star_curve",
+    "polish",
     "step_constants",
     "tangent_kernel",
     "toys",
+    "uniform_conditioning",
     "verified",
 ]

@@ -13,6 +13,8 @@ With b taken at the ball's centre and M built of the centre's weights the sum is
 anywhere in the ball it is a second derivative. Source: chapter 12, which proves both.
 """
 
+from functools import lru_cache
+
 import torch
 
 from plbook.bounds.graph import backward, forward, layer_inputs, linear, overlap, parameters
@@ -32,15 +34,17 @@ class Layered:
     def __init__(self, system, nodes, w):
         self.nodes = nodes
         self.inputs = system._samples
+        self._spread = lru_cache(maxsize=1)(lambda radius: _Spread(self, radius))
         tensors = parameters(system, w)
         outputs = system._outputs
 
         # Values and adjoints at w0, each with a bound of its own rounding error.
-        def centre(tensors):
-            values = forward(nodes, tensors, self.inputs)
-            return values, backward(nodes, tensors, values, outputs)
+        def centre(*numbers):
+            named = dict(zip(tensors, numbers))
+            values = forward(nodes, named, self.inputs)
+            return values, backward(nodes, named, values, outputs)
 
-        values, adjoints = enclose(centre, tensors)
+        values, adjoints = enclose(centre, *tensors.values())
         self.values = [value.value.flatten(1) for value in values]
         self.errors = [value.error.flatten(1).norm(dim=1) for value in values]
         sizes = [adjoint.value.abs().flatten(2) + adjoint.error.flatten(2) for adjoint in adjoints]
@@ -92,12 +96,12 @@ class Layered:
 
     def centre(self, radius):
         """beta with |DF(v) - DF(w)|_2 <= beta |v - w| for all v in the ball about w."""
-        spread = _Spread(self, radius)
+        spread = self._spread(radius)
         return _largest_slope(self, spread, spread.maps, 0.0)
 
     def anywhere(self, radius):
         """beta with |DF(u) - DF(v)|_2 <= beta |u - v| for all u, v in the ball."""
-        spread, grown = _Spread(self, radius), []
+        spread, grown = self._spread(radius), []
         for i in range(len(self.nodes)):
             grown.append(_step(self, i, grown, spread.ranges[i], radius))
         return _largest_slope(self, spread, grown, radius)
