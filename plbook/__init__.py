@@ -6,7 +6,7 @@ names the chapter.
 """
 
 from plbook import datasets, toys, verified
-from plbook.bounds import JacobianLipschitzBound, jacobian_lipschitz_bound
+from plbook.bounds import BallConstants, JacobianLipschitzBound, ball_constants, jacobian_lipschitz_bound
 from plbook.certificates import Certificate, PolishedPoint, certify_solution, polish
 from plbook.conditions import (
     ConditionNumber,
@@ -22,7 +22,7 @@ from plbook.conditions import (
     uniform_conditioning,
 )
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
-from plbook.hessian import HessianNorms, hessian_norms
+from plbook.hessian import ExtremeEigenvalues, HessianNorms, LossHessianSpectrum, hessian_norms, loss_hessian_spectrum
 from plbook.networks import MLP, ConvNet, ResNet
 from plbook.systems import NetworkSystem, System
 from plbook.tangent_kernel import (
@@ -49,15 +49,18 @@ from plbook.transforms import (
 
 __all__ = [
     "MLP",
+    "BallConstants",
     "Certificate",
     "CompositionKernels",
     "ConditionNumber",
     "ConditionNumberBound",
     "ConvNet",
+    "ExtremeEigenvalues",
     "HessianNorms",
     "JacobianLipschitzBound",
     "KernelRoutes",
     "KernelSpectrum",
+    "LossHessianSpectrum",
     "NetworkSystem",
     "PLStarCheck",
     "PLStarCurve",
@@ -68,6 +71,7 @@ __all__ = [
     "Trajectory",
     "TransformedConditioning",
     "UniformConditioning",
+    "ball_constants",
     "certify_solution",
     "check_pl_star",
     "composition",
@@ -87,6 +91,7 @@ __all__ = [
     "kernel_spectrum",
     "kernel_vector_product",
     "linearized_losses",
+    "loss_hessian_spectrum",
     "output_conditioning",
     "output_transform",
     "pl_ratio",

@@ -1,5 +1,6 @@
 import math
 
+import bound_slopes
 import curvature_trials
 import pytest
 import torch
@@ -305,6 +306,21 @@ def test_the_bound_falls_with_the_width(width):
     assert large < small / 2
 
 
+@pytest.mark.parametrize("radius", [1e100, 1e200, 1e308])
+def test_what_leaves_float64_is_infinite(radius):
+    bound = pl.jacobian_lipschitz_bound(EXAMPLES["MLP"](), radius)
+    assert bound.value == math.inf and bound.centre >= pl.jacobian_lipschitz_bound(EXAMPLES["MLP"](), 0.0).value
+
+
+@pytest.mark.parametrize(
+    "hidden, widths, seeds", [(1, (256, 1024, 4096, 16384), range(8)), (2, (256, 512, 1024), range(2))]
+)
+def test_over_the_unit_ball_the_bound_falls_like_the_root_of_the_width(hidden, widths, seeds):
+    """All widths and seeds are in the stress record."""
+    results = [bound_slopes.measure((hidden, width, seed)) for width in widths for seed in seeds]
+    assert abs(bound_slopes.slopes(results)[hidden] - bound_slopes.EXPECTED) <= bound_slopes.TOLERANCE
+
+
 # Constants that are given or searched
 
 
@@ -336,3 +352,41 @@ def test_a_search_climbs_to_the_boundary():
 def test_a_radius_that_is_none_is_refused(radius):
     with pytest.raises(ValueError, match="radius"):
         pl.jacobian_lipschitz_bound(EXAMPLES["MLP"](), radius)
+
+
+# The theorems' constants
+
+
+@pytest.mark.parametrize("name", ["MLP", "biases", "sines", "product"])
+@pytest.mark.parametrize("radius", [0.0, 0.3, 2.0])
+def test_no_point_of_the_ball_exceeds_its_constants(name, radius):
+    system = EXAMPLES[name]()
+    found = pl.ball_constants(system, radius)
+    assert found.rigour == "verified"
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        w = curvature_trials.inside(system.start, radius, draw)
+        assert torch.linalg.matrix_norm(system.jacobian(w), 2) <= found.jacobian_norm
+        assert system.residual(w).norm() <= found.residual_norm
+    assert system.residual(system.start).norm() <= found.start_residual_norm <= found.residual_norm
+
+
+def test_the_constants_of_a_product_are_reached():
+    """F = w1 w2 from (2, 1) with y = 1: |DF| = |w| and the residual grows fastest along DF, both up to the quadratic term."""
+    found = pl.ball_constants(pl.toys.product(), 0.5)
+    slope = math.sqrt(5)
+    assert found.jacobian_norm == pytest.approx(slope + 0.5, rel=1e-5) and found.jacobian_lipschitz == 1
+    assert found.residual_norm == pytest.approx(1 + 0.5 * slope + 0.125, rel=1e-5)
+    assert found.step_size == pytest.approx(1 / ((slope + 0.5) ** 2 + 1), rel=1e-5)
+
+
+def test_gradient_descent_with_the_step_of_the_ball_never_raises_the_loss():
+    system = network(lambda: pl.MLP(3, [40]), 3)
+    found = pl.ball_constants(system, 1.0)
+    run = pl.gradient_descent(system, step_size=found.step_size, max_steps=50)
+    inside = run.distances[1:] <= 1.0
+    assert inside.any() and (run.losses.diff()[inside] < 0).all()
+
+
+def test_constants_that_rest_on_a_search_say_so():
+    assert pl.ball_constants(EXAMPLES["quadratics"](), 0.1).rigour == "estimate"

@@ -14,6 +14,7 @@ anywhere in the ball it is a second derivative. Source: chapter 12, which proves
 """
 
 from functools import lru_cache
+from math import inf, sqrt
 
 import torch
 
@@ -26,6 +27,8 @@ from plbook.verified.matrices import spectral_norm_bound
 MATRIX_ENTRIES = 2**24
 # Bounds are sums of products of fewer than 10^4 non-negative numbers, each operation off by a relative 2^-53 at most.
 ROUNDING = 1 + 1e-9
+# Values that can move farther are not followed: their bounds would leave float64.
+FARTHEST = 1e100
 
 
 class Layered:
@@ -97,11 +100,13 @@ class Layered:
     def centre(self, radius):
         """beta with |DF(v) - DF(w)|_2 <= beta |v - w| for all v in the ball about w."""
         spread = self._spread(radius)
-        return _largest_slope(self, spread, spread.maps, 0.0)
+        return _largest_slope(self, spread, spread.maps, 0.0) if spread.bounded else inf
 
     def anywhere(self, radius):
         """beta with |DF(u) - DF(v)|_2 <= beta |u - v| for all u, v in the ball."""
         spread, grown = self._spread(radius), []
+        if not spread.bounded:
+            return inf
         for i in range(len(self.nodes)):
             grown.append(_step(self, i, grown, spread.ranges[i], radius))
         return _largest_slope(self, spread, grown, radius)
@@ -132,7 +137,7 @@ class _Spread:
 
     Per node: `distances` (samples,) and `joint_distances` (all samples as one vector), `ranges` of the derivative of
     activations, `curvatures` (largest |phi''|), `maps` with the centre's weights. Per layer: the norms of its inputs,
-    anywhere in the ball.
+    anywhere in the ball. `bounded` is False where values go too far; then the rest is missing.
     """
 
     def __init__(self, network, radius):
@@ -156,6 +161,9 @@ class _Spread:
             distance, joint = self._follow(network, i)
             self.distances.append(zero if distance is None else distance)
             self.joint_distances.append(joint)
+            self.bounded = bool(self.distances[-1].max() < FARTHEST)
+            if not self.bounded:
+                break
 
     def _follow(self, network, i):
         """(per sample, jointly): how far node i moves, by its sources or by the layers before it, whichever is less."""
@@ -177,8 +185,9 @@ class _Spread:
         for k, m in self.maps[i].items():
             number = network.layers.index(k)
             squares = squares + (m.norm * self.input_norms[number]) ** 2
-            joint += (m.norm.max().item() * self.joint_input_norms[number]) ** 2
-        return self.radius * squares.sqrt(), self.radius * joint**0.5
+            largest = m.norm.max().item() * self.joint_input_norms[number]
+            joint += largest * largest
+        return self.radius * squares.sqrt(), self.radius * sqrt(joint)
 
 
 def _adjoint_changes(network, spread):
@@ -244,5 +253,6 @@ def _largest_slope(network, spread, maps, radius):
             pull = size.max() * m.norm.max()
             joint[first, last] += pull * joint_tested[first]
             joint[last, first] += pull * spread.joint_input_norms[first]
-    apart = torch.linalg.matrix_norm(slopes, 2).norm()
-    return min(apart, torch.linalg.matrix_norm(joint, 2)).item() * ROUNDING
+    if not (slopes.isfinite().all() and joint.isfinite().all()):
+        return inf
+    return min(torch.linalg.matrix_norm(slopes, 2).norm().item(), torch.linalg.matrix_norm(joint, 2).item()) * ROUNDING

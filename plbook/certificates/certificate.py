@@ -6,9 +6,9 @@ from math import inf, isfinite, isnan, nan, nextafter, sqrt
 
 from plbook.bounds import bounds_about
 from plbook.bounds.graph import Kinked
+from plbook.bounds.lipschitz import RIGOURS
 from plbook.verified.kernel import kernel_bounds
 
-RIGOURS = ("estimate", "float bound", "verified linear algebra", "verified")
 PROVED = RIGOURS[-1]
 # Balls that are tried, in units of r0 / sqrt(lambda0): a solution cannot be guaranteed nearer than 1 and need not be
 # looked for beyond 2. Smaller balls have smaller constants.

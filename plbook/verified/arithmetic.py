@@ -92,6 +92,11 @@ def errors(x):
     return torch.zeros_like(x.value) if x.error is None else x.error
 
 
+def widened(x, more):
+    """x with a larger error."""
+    return Enclosure(x.value, (errors(x) + more) * SLACK)
+
+
 def add(a, b):
     a, b = enclosed(a), enclosed(b)
     value = a.value + b.value

@@ -47,10 +47,8 @@ def enclose(function, *arguments):
 
 def replay(graph, arguments):
     """The enclosures of a traced function's results, with their errors."""
-    interpreter = Replay(graph)
-    interpreter.extra_traceback = False
     with torch.no_grad():
-        results = interpreter.run(*(Enclosure(argument.detach().cpu()) for argument in arguments))
+        results = Replay(graph).run(*(Enclosure(argument.detach().cpu()) for argument in arguments))
     if not all(map(finite, results)):
         raise NotEnclosed("the function returns what no operation computed.")
     return [Enclosure(result.value, errors(result)) for result in map(enclosed, results)]
@@ -86,6 +84,10 @@ def trace(function, *arguments):
 
 class Replay(Interpreter):
     """Runs a traced graph on enclosures."""
+
+    def __init__(self, graph):
+        super().__init__(graph)
+        self.extra_traceback = False  # the operation is named below
 
     def get_attr(self, target, args, kwargs):
         constant = super().get_attr(target, args, kwargs).detach().cpu()

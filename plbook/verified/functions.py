@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from plbook.verified.arithmetic import Enclosure, NotEnclosed, absolute, add, enclosed, is_short, positive
+from plbook.verified.arithmetic import Enclosure, NotEnclosed, absolute, enclosed, is_short, positive, widened
 from plbook.verified.rounding import SLACK, TINY, UNIT
 
 # Torch's elementary functions are assumed to have an error of at most 4 units in the last place; the tests measure them.
@@ -137,21 +137,20 @@ def softplus(x, beta=1, threshold=20):
     exact = Enclosure(t.value)
     result = relu(exact) + log1p(exp(-absolute(exact)))
     result = propagated(result, t, lambda t: (t.value + t.error).sigmoid())
-    return widened(result, t, threshold) / beta
+    return widened(result, cut_off(t, threshold)) / beta
 
 
 def softplus_slope(x, beta=1, threshold=20):
     """The sigmoid of beta x, and 1 where torch says 1."""
     t = x * beta
-    return widened(sigmoid(t), t, threshold)
+    return widened(sigmoid(t), cut_off(t, threshold))
 
 
-def widened(result, t, threshold):
-    """Torch cuts off softplus and its derivative above the threshold: both change by at most exp(-t) there."""
-    least = t.value - (0 if t.error is None else t.error)
-    most = t.value + (0 if t.error is None else t.error)
-    change = torch.where(most >= threshold * (1 - 4 * UNIT), (-least.clamp(min=threshold)).exp(), 0.0)
-    return add(result, Enclosure(torch.zeros_like(change), change))
+def cut_off(t, threshold):
+    """What torch leaves out of softplus and its derivative above the threshold: at most exp(-t)."""
+    error = 0 if t.error is None else t.error
+    least = (t.value - error).clamp(min=threshold)
+    return torch.where(t.value + error >= threshold * (1 - 4 * UNIT), (-least).exp(), 0.0)
 
 
 def elu(x, alpha=1, scale=1, input_scale=1):

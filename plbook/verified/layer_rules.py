@@ -4,7 +4,7 @@ from math import prod
 
 import torch
 
-from plbook.verified.arithmetic import Enclosure, NotEnclosed, each, enclosed, errors, positive_linear, product, total
+from plbook.verified.arithmetic import Enclosure, NotEnclosed, each, errors, positive_linear, product, total, widened
 from plbook.verified.arithmetic import mean as mean_of
 from plbook.verified.functions import exp, log, relu, rsqrt
 from plbook.verified.rules import aten, rule
@@ -145,17 +145,21 @@ def _group_norm(x, weight, bias, samples, channels, size, groups, eps):
     return (result if bias is None else result + per_channel(bias, x)), *flat
 
 
-# Softmax: the same for every shift of its arguments, so the largest is subtracted, rounded or not.
+# Softmax: the largest argument is subtracted first, which changes nothing. Errors up to e in the arguments change the sum of
+# exponentials by a factor of at most exp(e).
 
 
-def shifted(x, dim):
-    return x - enclosed(x.value.amax(dim, keepdim=True))
+def shifted(x, dims):
+    """The values, without their errors, less the largest one; and the largest error."""
+    return Enclosure(x.value) - Enclosure(x.value.amax(dims, keepdim=True)), errors(x).amax(dims, keepdim=True)
 
 
 @rule(aten._softmax.default, aten._safe_softmax.default)
 def _softmax(x, dim, *args, **options):
-    powers = exp(shifted(x, dim))
-    return powers / total(powers, [dim], keepdim=True)
+    smaller, largest_error = shifted(x, [dim])
+    powers = exp(smaller)
+    result = powers / total(powers, [dim], keepdim=True)
+    return widened(result, result.magnitude * (errors(x) + largest_error).expm1())
 
 
 @rule(aten._softmax_backward_data.default)
@@ -165,8 +169,8 @@ def _softmax_backward(grad, result, dim, dtype):
 
 @rule(aten._log_softmax.default)
 def _log_softmax(x, dim, *args):
-    smaller = shifted(x, dim)
-    return smaller - log(total(exp(smaller), [dim], keepdim=True))
+    smaller, largest_error = shifted(x, [dim])
+    return widened(smaller - log(total(exp(smaller), [dim], keepdim=True)), errors(x) + largest_error)
 
 
 @rule(aten._log_softmax_backward_data.default)
@@ -176,6 +180,7 @@ def _log_softmax_backward(grad, result, dim, dtype):
 
 @rule(aten.logsumexp.default)
 def _logsumexp(x, dims, keepdim=False):
-    largest = enclosed(x.value.amax(dims, keepdim=True))
-    result = largest + log(total(exp(x - largest), dims, keepdim=True))
+    smaller, largest_error = shifted(x, dims)
+    result = Enclosure(x.value.amax(dims, keepdim=True)) + log(total(exp(smaller), dims, keepdim=True))
+    result = widened(result, largest_error)
     return result if keepdim else each(lambda part: part.squeeze(dims), result)

@@ -24,6 +24,7 @@ from plbook.verified.arithmetic import (
     multiply,
     positive_linear,
     total,
+    widened,
 )
 from plbook.verified.rounding import gamma
 
@@ -125,6 +126,11 @@ for _operation in (aten.diagonal_scatter.default, aten.select_scatter.default, a
     )
 
 
+@rule(aten.scatter.src)
+def _scatter(x, dim, index, source):
+    return each(lambda part, new: part.scatter(dim, index, new), x, source)
+
+
 @rule(aten.constant_pad_nd.default)
 def _pad(x, pad, value=0):
     value = enclosed(value)
@@ -142,7 +148,7 @@ def _index_put(x, indices, values, accumulate=False):
         return result
     terms = int(put(torch.ones_like(x.value), torch.ones_like(values.value)).max())
     sizes = put(x.value.abs(), values.value.abs())
-    return add(result, Enclosure(torch.zeros_like(sizes), gamma(terms) * sizes))
+    return widened(result, gamma(terms) * sizes)
 
 
 @rule(aten.where.self)
