@@ -68,10 +68,10 @@ def widths_needed(widths, numbers, thresholds, *, trained):
         for (text, value), crossing in zip(thresholds.items(), crossings):
             axes.loglog([trained, crossing], [value, value], "--", color=style.THEORY, linewidth=1.2)
             axes.plot(crossing, value, "o", color=style.THEORY, markersize=7)
-            style.label(axes, trained, value, text, style.THEORY, offset=(0, 12))
+            style.label(axes, trained, value, text, style.THEORY, offset=(6, -12))
         style.label(axes, widths[0], np.median(numbers[:, 0]), "$h$ at the start", style.MEASURED, offset=(10, 6))
         axes.axvline(trained, color=style.SOLUTIONS, linewidth=1.6)
         style.label(axes, trained, 12 * numbers.max(), "gradient descent succeeds", style.SOLUTIONS)
         axes.set(xlabel="width $m$", ylabel="$h = \\beta r_0 / \\lambda_0$", xlim=(trained / 2, 8 * crossings[-1]))
-        axes.set_ylim(list(thresholds.values())[-1] / 3, 40 * numbers.max())
+        axes.set_ylim(list(thresholds.values())[-1] / 8, 40 * numbers.max())
     return fig
