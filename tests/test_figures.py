@@ -1,5 +1,6 @@
 import importlib
 import math
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,6 +24,8 @@ X = np.array([1.0, 10.0, 100.0])
 LABELS = torch.tensor([3, 1, 3, 1, 2])
 WIDTHS = [16, 64, 256]
 DRAWS = np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], [3.0, 4.0, 9.0]])
+CERTIFICATES = [SimpleNamespace(holds=True, radius=0.5), SimpleNamespace(holds=False, radius=math.nan)]
+ASKED = {"ours": 0.5, "theirs": 0.005}
 KERNEL = pl.tangent_kernel(pl.toys.linear(randn(5, 6), torch.zeros(5)))
 
 FIGURES = {
@@ -36,6 +39,8 @@ FIGURES = {
     "kernels": lambda: figures.kernels([KERNEL, 2 * KERNEL], ["one", "two"], columns=2),
     "against_width": lambda: figures.against_width(WIDTHS, {"one": DRAWS, "two": 2 * DRAWS}, ylabel="y", laws={"one": 3 * X}, level=("level", 5.0)),
     "against_angle": lambda: figures.against_angle(X, {"one": X / 2}, {"one": X / 3}, {"one": X / 100}),
+    "certified_balls": lambda: figures.certified_balls(SYSTEM, [(2.0, 1.0), (0.5, -1.0)], CERTIFICATES),
+    "widths_needed": lambda: figures.widths_needed([100, 1600], [[4.0, 1.0], [2.0, 0.5], [1.6, 0.4]], ASKED, trained=4),
     "landscape": lambda: figures.landscape(SYSTEM, mu=2.0, singular_points=[(0.0, 0.0)], trajectories=[RUN]),
 }
 
@@ -149,6 +154,40 @@ def test_against_angle_draws_the_limit_and_the_bars():
     assert close(lines(figure, style.SERIES[0])[0], [X, X / 3])
     (bars,) = figure.axes[0].collections
     assert close([segment[:, 1] for segment in bars.get_segments()], np.stack([X / 3 - X / 100, X / 3 + X / 100], 1))
+
+
+# Certificates
+
+
+def test_certified_balls_are_drawn_around_their_points_and_the_rest_crossed_out():
+    figure = FIGURES["certified_balls"]()
+    axes = figure.axes[0]
+    (disc,) = axes.patches
+    assert disc.center == (2.0, 1.0) and disc.radius == 0.5
+    assert lines(figure, style.MEASURED)[0].T.tolist() == [[2.0, 1.0]]
+    assert lines(figure, style.SINGULAR)[0].T.tolist() == [[0.5, -1.0]]
+    # The curve of solutions is the hyperbola w1 w2 = 1, to within half a cell of the grid.
+    curve = np.concatenate([path.vertices for path in axes.collections[0].get_paths()])
+    assert len(curve) > 100 and np.abs(curve.prod(axis=1) - 1).max() < 0.02
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["solutions, F(w) = y", "certified ball", "no certificate"]
+    all_hold = figures.certified_balls(SYSTEM, [(2.0, 1.0)], CERTIFICATES[:1])
+    assert [text.get_text() for text in all_hold.legends[0].get_texts()] == legend[:2]
+    with pytest.raises(ValueError, match="one equation in two unknowns, got 2 in 3"):
+        figures.certified_balls(pl.toys.chain(), [(0.0, 0.0, 0.0)], CERTIFICATES[:1])
+
+
+def test_widths_needed_extrapolates_the_last_median_to_each_threshold():
+    """Medians 2 and 0.5 at the widths 100 and 1600; with slope -1/2, 0.5 is met at 1600 and 0.005 at 1600 * 100^2."""
+    figure = FIGURES["widths_needed"]()
+    *networks, medians = lines(figure, style.MEASURED)
+    assert [row[1].tolist() for row in networks] == [[4.0, 1.0], [2.0, 0.5], [1.6, 0.4]]
+    assert close(medians, [[100, 1600], [2.0, 0.5]])
+    law, *levels = lines(figure, style.THEORY)
+    assert close(law, [[1600, 1.6e7], [0.5, 0.005]])
+    assert close(levels[0], [[4, 1600], [0.5, 0.5]]) and close(levels[1].ravel(), [1600, 0.5])
+    assert close(levels[2], [[4, 1.6e7], [0.005, 0.005]]) and close(levels[3].ravel(), [1.6e7, 0.005])
+    assert lines(figure, style.SOLUTIONS)[0][0].tolist() == [4, 4]
 
 
 # The landscape

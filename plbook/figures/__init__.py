@@ -4,6 +4,7 @@ Each function returns a matplotlib Figure that is already closed to pyplot: as t
 shows once, and `figure.savefig` writes it to a file.
 """
 
+from plbook.figures.certificates import certified_balls, widths_needed
 from plbook.figures.curves import (
     against_bound,
     descent,
@@ -20,6 +21,7 @@ __all__ = [
     "against_angle",
     "against_bound",
     "against_width",
+    "certified_balls",
     "descent",
     "eigenvalues_along_path",
     "exponents",
@@ -28,4 +30,5 @@ __all__ = [
     "landscape",
     "ratios",
     "segment",
+    "widths_needed",
 ]
