@@ -100,12 +100,12 @@ def covers(found, member):
     """Whether a Map covers a matrix, up to rounding, by its center and by its norm."""
     norm = torch.linalg.matrix_norm(member, 2)
     inside = norm <= found.norm * (1 + 1e-9)
-    if found.centre is None:
+    if found.center is None:
         return bool(inside.all())
     if found.diagonal:
-        off = (torch.diagonal(member, dim1=1, dim2=2) - found.centre).abs() - found.radius
+        off = (torch.diagonal(member, dim1=1, dim2=2) - found.center).abs() - found.radius
         return bool((off <= 1e-12).all() and inside.all())
-    off = torch.linalg.matrix_norm(member - found.centre, 2) - found.radius
+    off = torch.linalg.matrix_norm(member - found.center, 2) - found.radius
     return bool((off <= 1e-12).all() and inside.all())
 
 
@@ -195,7 +195,7 @@ def test_a_forward_function_of_sums_scalings_and_reshapings_is_read():
 @pytest.mark.parametrize("name", NOT_CERTIFIED)
 def test_what_cannot_be_read_gives_an_estimate_and_the_reason(name):
     bound = pl.jacobian_lipschitz_bound(EXAMPLES[name](), 0.0)
-    assert bound.rigour == "estimate" and NOT_CERTIFIED[name] in bound.reason and bound.value == bound.centre > 0
+    assert bound.rigour == "estimate" and NOT_CERTIFIED[name] in bound.reason and bound.value == bound.center > 0
 
 
 OBSTACLES = {
@@ -249,7 +249,7 @@ def test_max_pooling_is_refused():
 def test_no_point_of_the_ball_has_more_curvature_than_the_bound(seed):
     result = curvature_trials.measure(seed)
     assert result["rigour"] == "verified"
-    assert result["ratio"] >= 1 and result["centre_ratio"] >= 1
+    assert result["ratio"] >= 1 and result["center_ratio"] >= 1
 
 
 @pytest.mark.parametrize("hidden, limit", [(1, 1.25), (2, 2.25), (3, 3.0)])
@@ -267,7 +267,7 @@ def test_the_bound_is_continuous_at_radius_0():
     system = EXAMPLES["MLP"]()
     at_center = pl.jacobian_lipschitz_bound(system, 0.0)
     near = pl.jacobian_lipschitz_bound(system, 1e-9)
-    assert at_center.value == at_center.centre
+    assert at_center.value == at_center.center
     assert at_center.value <= near.value <= at_center.value * (1 + 1e-6)
 
 
@@ -282,7 +282,7 @@ def test_one_hidden_layer_has_the_closed_form_at_every_radius():
     a = 4 / (3 * math.sqrt(3)) * module[4].weight.detach().abs().max() * largest
     form = torch.tensor([[a, 1], [1, 0]], dtype=torch.float64)
     expected = (inputs / math.sqrt(30) * torch.linalg.matrix_norm(form, 2)).item()
-    assert pl.jacobian_lipschitz_bound(system, 1e3).centre == pytest.approx(expected, rel=1e-6)
+    assert pl.jacobian_lipschitz_bound(system, 1e3).center == pytest.approx(expected, rel=1e-6)
 
 
 def test_inputs_together_beat_inputs_one_by_one():
@@ -309,7 +309,7 @@ def test_the_bound_falls_with_the_width(width):
 @pytest.mark.parametrize("radius", [1e100, 1e200, 1e308])
 def test_what_leaves_float64_is_infinite(radius):
     bound = pl.jacobian_lipschitz_bound(EXAMPLES["MLP"](), radius)
-    assert bound.value == math.inf and bound.centre >= pl.jacobian_lipschitz_bound(EXAMPLES["MLP"](), 0.0).value
+    assert bound.value == math.inf and bound.center >= pl.jacobian_lipschitz_bound(EXAMPLES["MLP"](), 0.0).value
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_over_the_unit_ball_the_bound_falls_like_the_root_of_the_width(hidden, w
 
 def test_a_proven_constant_is_taken_over():
     bound = pl.jacobian_lipschitz_bound(pl.toys.product(), 3.0)
-    assert bound.value == bound.centre == 1 and bound.rigour == "verified" and "given" in bound.reason
+    assert bound.value == bound.center == 1 and bound.rigour == "verified" and "given" in bound.reason
 
 
 @pytest.mark.parametrize("radius", [0.0, 0.5])

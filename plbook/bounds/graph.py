@@ -85,6 +85,8 @@ def read_graph(system):
             if shape[0] != len(system._samples):
                 raise NotLayered(f"{step.name} changes the number of samples")
             node.shape = tuple(shape[1:])
+            if node.kind == "sum" and any(nodes[source].shape != node.shape for source in node.sources):
+                raise NotLayered(f"{step.name} adds tensors of different shapes")
             if node.kind == "reshape":
                 node.kind, node.function = "scale", lambda x, shape=node.shape: x.reshape(len(x), *shape)
             numbers[step] = len(nodes)

@@ -9,8 +9,9 @@ with dz[U] = sum_k M_k (U_k a_k) and a_k the input of layer k. Each factor is bo
 a small matrix that acts on (|V_1|, |V_2|, ...) and (|U_1|, |U_2|, ...), whose spectral norm bounds the change. Weighting
 dz by the entries of b phi'', the largest of which falls like width^(-1/2), is what makes the bound fall with the width.
 
-With b taken at the ball's centre and M built of the centre's weights the sum is the difference DF(w) - DF(w0); with both
-anywhere in the ball it is a second derivative. Source: chapter 12, which proves both.
+For the difference DF(w) - DF(w0): in the first sum b is that of the center, M has the center's weights and derivatives of
+phi between those at w0 and w, V meets the layers' inputs at w0 and U those at w; in the other two b is that of w. With
+everything anywhere in the ball the sum is a second derivative. Source: chapter 12, which proves both.
 """
 
 from functools import lru_cache
@@ -32,7 +33,7 @@ FARTHEST = 1e100
 
 
 class Layered:
-    """What the bounds need of a network at the centre w of the balls."""
+    """What the bounds need of a network at the center w of the balls."""
 
     def __init__(self, system, nodes, w):
         self.nodes = nodes
@@ -42,12 +43,12 @@ class Layered:
         outputs = system._outputs
 
         # Values and adjoints at w0, each with a bound of its own rounding error.
-        def centre(*numbers):
+        def center(*numbers):
             named = dict(zip(tensors, numbers))
             values = forward(nodes, named, self.inputs)
             return values, backward(nodes, named, values, outputs)
 
-        values, adjoints = enclose(centre, *tensors.values())
+        values, adjoints = enclose(center, *tensors.values())
         n = len(self.inputs)
         self.values = [value.value.reshape(n, -1) for value in values]
         self.errors = [length(value.error.reshape(n, -1), 1) for value in values]
@@ -97,7 +98,7 @@ class Layered:
         self.input_norms.append(spectral_norm_bound(rows) + wrong)
         self.joint_input_norms.append(spectral_norm_bound(rows.flatten(0, 1)).item() + length(wrong).item())
 
-    def centre(self, radius):
+    def center(self, radius):
         """beta with |DF(v) - DF(w)|_2 <= beta |v - w| for all v in the ball about w."""
         spread = self._spread(radius)
         return _largest_slope(self, spread, spread.maps, 0.0) if spread.bounded else inf
@@ -133,10 +134,10 @@ def _step(network, i, maps, derivative_range, radius):
 
 
 class _Spread:
-    """How far values can move from those at the centre while w runs through the ball.
+    """How far values can move from those at the center while w runs through the ball.
 
     Per node: `distances` (samples,) and `joint_distances` (all samples as one vector), `ranges` of the derivative of
-    activations, `curvatures` (largest |phi''|), `maps` with the centre's weights. Per layer: the norms of its inputs,
+    activations, `curvatures` (largest |phi''|), `maps` with the center's weights. Per layer: the norms of its inputs,
     anywhere in the ball. `bounded` is False where values go too far; then the rest is missing.
     """
 
@@ -191,7 +192,7 @@ class _Spread:
 
 
 def _adjoint_changes(network, spread):
-    """How far the derivatives of the outputs by each node's value can be from those at the centre, per sample."""
+    """How far the derivatives of the outputs by each node's value can be from those at the center, per sample."""
     zero = torch.zeros(len(network.inputs), dtype=torch.float64)
     changes = [zero] * len(network.nodes)
     if spread.radius == 0:
@@ -223,7 +224,7 @@ def _adjoint_changes(network, spread):
 
 
 def _largest_slope(network, spread, maps, radius):
-    """The bound of the module's docstring: with the centre's adjoints for radius 0, else with those of the whole ball."""
+    """The bound of the module's docstring: with the center's adjoints for radius 0, else with those of the whole ball."""
     changes = _adjoint_changes(network, spread)
     n, count = len(network.inputs), len(network.layers)
     tested = spread.input_norms if radius else network.input_norms
