@@ -18,6 +18,7 @@ from plbook.conditions import (
     pl_star_curve,
 )
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
+from plbook.diagnosis import Diagnosis, diagnose
 from plbook.hessian import HessianNorms, hessian_norms
 from plbook.networks import MLP, ConvNet, ResNet
 from plbook.systems import NetworkSystem, System
@@ -49,6 +50,7 @@ __all__ = [
     "ConditionNumber",
     "ConditionNumberBound",
     "ConvNet",
+    "Diagnosis",
     "HessianNorms",
     "KernelRoutes",
     "KernelSpectrum",
@@ -66,6 +68,7 @@ __all__ = [
     "condition_number",
     "condition_number_bound",
     "datasets",
+    "diagnose",
     "distributed_tangent_kernel",
     "explain_kernel",
     "gradient_descent",

@@ -23,6 +23,7 @@ X = np.array([1.0, 10.0, 100.0])
 LABELS = torch.tensor([3, 1, 3, 1, 2])
 WIDTHS = [16, 64, 256]
 DRAWS = np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], [3.0, 4.0, 9.0]])
+REPORT = pl.diagnose(torch.nn.Linear(4, 1), randn(3, 4), randn(3))
 KERNEL = pl.tangent_kernel(pl.toys.linear(randn(5, 6), torch.zeros(5)))
 
 FIGURES = {
@@ -36,6 +37,7 @@ FIGURES = {
     "kernels": lambda: figures.kernels([KERNEL, 2 * KERNEL], ["one", "two"], columns=2),
     "against_width": lambda: figures.against_width(WIDTHS, {"one": DRAWS, "two": 2 * DRAWS}, ylabel="y", laws={"one": 3 * X}, level=("level", 5.0)),
     "against_angle": lambda: figures.against_angle(X, {"one": X / 2}, {"one": X / 3}, {"one": X / 100}),
+    "diagnosis": lambda: figures.diagnosis(REPORT),
     "landscape": lambda: figures.landscape(SYSTEM, mu=2.0, singular_points=[(0.0, 0.0)], trajectories=[RUN]),
 }
 
@@ -149,6 +151,33 @@ def test_against_angle_draws_the_limit_and_the_bars():
     assert close(lines(figure, style.SERIES[0])[0], [X, X / 3])
     (bars,) = figure.axes[0].collections
     assert close([segment[:, 1] for segment in bars.get_segments()], np.stack([X / 3 - X / 100, X / 3 + X / 100], 1))
+
+
+def test_a_diagnosis_shows_the_spectrum_the_pl_ratio_and_the_step_size():
+    figure = FIGURES["diagnosis"]()
+    (eigenvalues,) = lines(figure, style.SPECTRUM)
+    assert close(eigenvalues, [[1, 2, 3], REPORT.eigenvalues.flip(0)])
+    (ratio,), (step,) = lines(figure, style.MEASURED), lines(figure, style.THEORY)
+    assert close(ratio[1], REPORT.pl_ratio) and close(step[1], 1 / REPORT.step_size)
+    assert figure.axes[0].get_yscale() == "log" and not figure.axes[0].patches
+
+
+def test_a_diagnosis_shades_the_error_bar_over_eigenvalues_that_are_not_resolved():
+    inputs, targets = randn(3, 4), randn(3)
+    report = pl.diagnose(torch.nn.Linear(4, 1), torch.cat([inputs, inputs[:1]]), torch.cat([targets, targets[:1]]))
+    figure = figures.diagnosis(report)
+    assert close(lines(figure, style.SPECTRUM)[0], [[1, 2, 3], report.eigenvalues.flip(0)[:3]])
+    (bar,) = figure.axes[0].patches
+    assert bar.get_height() == report.spectrum.error
+    assert "1 not told from 0" in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_a_diagnosis_of_a_network_that_does_not_react():
+    module = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1, bias=False))
+    with torch.no_grad():
+        module[0].bias.fill_(-1e3)
+    figure = figures.diagnosis(pl.diagnose(module, randn(3, 4), randn(3)))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["3 not told from 0"]
 
 
 # The landscape

@@ -14,6 +14,7 @@ from plbook.figures.curves import (
     segment,
 )
 from plbook.figures.landscape import landscape
+from plbook.figures.spectrum import diagnosis
 from plbook.figures.widths import against_angle, against_width, kernels
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "against_bound",
     "against_width",
     "descent",
+    "diagnosis",
     "eigenvalues_along_path",
     "exponents",
     "kernel_image",
