@@ -16,7 +16,7 @@ from plbook.tangent_kernel import kernel_spectrum, tangent_kernel
 # Hessian norms take a few microseconds per equation and parameter: some 15 seconds for this many on one core.
 HESSIAN_ENTRIES = 5 * 10**6
 # A certificate is tried where DF has at most this many entries.
-CERTIFICATE_ENTRIES = 2 * 10**6
+CERTIFICATE_ENTRIES = 10**6
 
 
 def diagnose(module, inputs, targets):
@@ -35,11 +35,12 @@ def diagnose(module, inputs, targets):
     promise. `learning_rate` is the same step for torch.nn.MSELoss(), the mean over all n = inputs x outputs entries: as
     L = n/2 times that mean, it is step_size n / 2, for torch.optim.SGD without momentum on all inputs at once.
 
-    With n equations and p parameters: Hessian norms of all equations are measured while n p is at most 10^7, and else of
+    With n equations and p parameters: Hessian norms of all equations are measured while n p is at most 5 10^6, and else of
     evenly spaced inputs (at least one); their joint norm is then scaled by the square root of the share, an estimate. A
-    certificate is tried up to n p = 2 10^6, for networks whose parts the certified bounds know.
+    certificate is tried up to n p = 10^6, for networks whose parts the certified bounds know, and only where it can
+    hold: no Hessian's norm exceeds beta, so h is at least max_i |H_i|_2 r0 / lambda_min.
 
-    Cost: K, its eigenvalues, the Hessian norms, a certificate. A minute is enough for n = 1,000 and p = 10^6.
+    Cost: K, its eigenvalues, singular values of DF where `kernel_spectrum` takes them, the Hessian norms, a certificate.
 
     Raises:
         ValueError: as NetworkSystem does, for class labels, modules in training mode and data that do not fit.
@@ -52,7 +53,8 @@ def diagnose(module, inputs, targets):
     norms = _hessian_norms(system)
     joint = norms.joint * sqrt(n / len(norms.per_equation))
     constants = StepConstants(sqrt(spectrum.largest), joint, residual_norm)
-    kink, certificate = _certificate(system, residual_norm)
+    kink, obstacle = _obstacles(system, norms.largest * residual_norm, spectrum)
+    certificate = _failed(obstacle, residual_norm) if obstacle else certify_solution(system)
 
     number, number_rigour = certificate.kantorovich_number, certificate.rigour
     if not isfinite(number):
@@ -104,21 +106,29 @@ def _hessian_norms(system):
     return hessian_norms(NetworkSystem(system.module_at(system.start), system._samples[rows], targets))
 
 
-def _certificate(system, residual_norm):
-    """(why DF has no Lipschitz constant, or ""; the Certificate, which says why if none was tried)."""
-    kink = obstacle = ""
+def _obstacles(system, curvature, spectrum):
+    """(why DF has no Lipschitz constant, why no certificate is tried): reasons, or ""; `curvature` is max_i |H_i|_2 r0."""
     try:
         read_graph(system)
     except Kinked as found:
-        kink = str(found)
+        return str(found), f"fails: {found}"
     except NotLayered as found:
-        obstacle = f"the certified bounds do not cover this network: {found}"
-    entries = system.num_equations * system.num_parameters
-    if not obstacle and entries > CERTIFICATE_ENTRIES:
-        obstacle = f"DF has {entries:.2g} entries; call certify_solution if you can wait"
-    if not obstacle:
-        return kink, certify_solution(system)
-    return kink, Certificate(False, f"not tried: {obstacle}", nan, nan, inf, nan, residual_norm, nan, "estimate", (), None)
+        return "", f"not tried: the certified bounds do not cover this network: {found}"
+    n, p = system.num_equations, system.num_parameters
+    if p < n:
+        return "", "fails: K is singular, as there are fewer parameters than equations"
+    entries = n * p
+    if entries > CERTIFICATE_ENTRIES:
+        return "", f"not tried: DF has {entries:.2g} entries; call certify_solution if you can wait"
+    least = spectrum.smallest + spectrum.error
+    if curvature >= least / 2 > 0:
+        return "", f"fails: h is at least {curvature / least:.2g}, not below 1/2"
+    return "", ""
+
+
+def _failed(status, residual_norm):
+    """The Certificate where none was tried."""
+    return Certificate(False, status, nan, nan, inf, nan, residual_norm, nan, "estimate", (), None)
 
 
 def _kantorovich_estimate(constants, spectrum, kink):

@@ -1,6 +1,6 @@
 """What limits optimization, in words made of the numbers of a diagnosis."""
 
-from math import floor, isfinite, log, log10
+from math import floor, inf, isfinite, log, log10
 
 # A PL ratio below this share of lambda_max(K) is called small.
 SMALL_SHARE = 0.01
@@ -110,10 +110,9 @@ def _certificate(report):
         return f"No certificate: {report.kink}."
     if not report.spectrum.resolved:
         return ""
-    h = certificate.kantorovich_number
-    if isfinite(h) and h >= 0.5:
+    if not certificate.status.startswith("not tried") and 0.5 <= report.kantorovich_number < inf:
         return (
-            f"Too far from a solution for a certificate: a residual about {number(2 * h, 1)} times smaller would do. Train "
-            "longer, then polish."
+            f"Too far from a solution for a certificate: a residual about {number(2 * report.kantorovich_number, 1)} times smaller "
+            "would do. Train longer, then polish."
         )
     return f"No certificate: {certificate.status.split(': ', 1)[-1]}."
