@@ -6,16 +6,20 @@ names the chapter.
 """
 
 from plbook import datasets, toys, verified
+from plbook.bounds import BallConstants, JacobianLipschitzBound, ball_constants, jacobian_lipschitz_bound
+from plbook.certificates import Certificate, PolishedPoint, certify_solution, polish
 from plbook.conditions import (
     ConditionNumber,
     ConditionNumberBound,
     PLStarCheck,
     PLStarCurve,
+    UniformConditioning,
     check_pl_star,
     condition_number,
     condition_number_bound,
     pl_ratio,
     pl_star_curve,
+    uniform_conditioning,
 )
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
 from plbook.diagnosis import Diagnosis, diagnose
@@ -46,22 +50,29 @@ from plbook.transforms import (
 
 __all__ = [
     "MLP",
+    "BallConstants",
+    "Certificate",
     "CompositionKernels",
     "ConditionNumber",
     "ConditionNumberBound",
     "ConvNet",
     "Diagnosis",
     "HessianNorms",
+    "JacobianLipschitzBound",
     "KernelRoutes",
     "KernelSpectrum",
     "NetworkSystem",
     "PLStarCheck",
     "PLStarCurve",
+    "PolishedPoint",
     "ResNet",
     "StepConstants",
     "System",
     "Trajectory",
     "TransformedConditioning",
+    "UniformConditioning",
+    "ball_constants",
+    "certify_solution",
     "check_pl_star",
     "composition",
     "composition_kernels",
@@ -76,6 +87,7 @@ __all__ = [
     "infinite_width_kernel",
     "input_conditioning",
     "input_transform",
+    "jacobian_lipschitz_bound",
     "jacobian_norm",
     "kernel_spectrum",
     "kernel_vector_product",
@@ -84,8 +96,10 @@ __all__ = [
     "output_transform",
     "pl_ratio",
     "pl_star_curve",
+    "polish",
     "step_constants",
     "tangent_kernel",
     "toys",
+    "uniform_conditioning",
     "verified",
 ]

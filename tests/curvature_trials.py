@@ -64,7 +64,7 @@ def random_network(seed):
         channels, stride = pick([1, 2, 3]), pick([1, 2])
         layers = [nn.Conv2d(1, channels, 3, stride=stride, padding=pick([0, 1]), bias=bias), activation()]
         if pick([True, False]):
-            layers += [nn.Conv2d(channels, 2, 2, padding=pick([0, 1]), dilation=pick([1, 1]), bias=bias), activation()]
+            layers += [nn.Conv2d(channels, 2, 2, padding=1, bias=bias), activation()]
         layers += [nn.AvgPool2d(2)] if kind == "pooled" and stride == 1 else [nn.AdaptiveAvgPool2d(1)] if kind == "pooled" else []
         layers += [nn.Flatten()]
         size = nn.Sequential(*layers)(torch.zeros(1, 1, 4, 4)).shape[1]

@@ -1,5 +1,7 @@
 """The full counts of the stress suites, on all cores: `make stress`. Each suite leaves a record in tests/stress.
 
+`python tests/run_stress.py NAME ...` runs some of them only.
+
 A suite is a module with SEEDS, with measure(seed) for one case, and with summary(results), a dict that lists the
 failures. Results go from one process to another, so they must be picklable.
 """
@@ -14,13 +16,21 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from pathlib import Path
 
+import bound_slopes
+import curvature_trials
 import mpmath
 import near_duplicates
 import numpy
 import torch
+import unsolvable
 from tqdm import tqdm
 
-SUITES = {"near_duplicates": near_duplicates}
+SUITES = {
+    "near_duplicates": near_duplicates,
+    "curvature_trials": curvature_trials,
+    "bound_slopes": bound_slopes,
+    "unsolvable": unsolvable,
+}
 RECORDS = Path(__file__).with_name("stress")
 
 
@@ -46,10 +56,12 @@ def run(name, suite):
         return list(tqdm(pool.map(suite.measure, suite.SEEDS), total=len(suite.SEEDS), desc=name, disable=None))
 
 
-def main():
+def main(names=()):
+    """Run the suites of these names, or all."""
     RECORDS.mkdir(exist_ok=True)
     failures = 0
-    for name, suite in SUITES.items():
+    for name in names or SUITES:
+        suite = SUITES[name]
         start = time.perf_counter()
         results = run(name, suite)
         machine = {"processor": processor(), "cores": os.cpu_count()}
@@ -70,4 +82,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

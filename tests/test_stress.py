@@ -40,6 +40,6 @@ def test_a_failure_is_recorded_and_ends_the_command(monkeypatch, tmp_path):
     monkeypatch.setattr(run_stress, "RECORDS", tmp_path)
     monkeypatch.setattr(run_stress, "run", lambda name, suite: results)
     with pytest.raises(SystemExit, match="3 failures"):
-        run_stress.main()
+        run_stress.main(["near_duplicates"])
     failures = json.loads((tmp_path / "near_duplicates.json").read_text(encoding="utf-8"))["failures"]
     assert [failure["seed"] for failure in failures] == [1, 1, 1]  # one for each route

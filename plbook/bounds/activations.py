@@ -129,7 +129,7 @@ FUNCTIONS = {
 METHODS = {"tanh": _TANH, "sigmoid": _SIGMOID, "erf": _ERF, "sin": _SIN}
 # Not differentiable, or only once: their DF jumps.
 KINKED = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.Threshold)
-KINKED_NAMES = {"relu", "relu_", "relu6", "leaky_relu", "prelu", "hardtanh", "hardsigmoid", "hardswish", "threshold", "abs", "max"}
+KINKED_NAMES = {"relu", "relu_", "relu6", "leaky_relu", "prelu", "hardtanh", "hardsigmoid", "hardswish", "threshold", "abs", "max", "clamp"}
 
 
 def of_module(module):

@@ -13,6 +13,9 @@ With b taken at the ball's centre and M built of the centre's weights the sum is
 anywhere in the ball it is a second derivative. Source: chapter 12, which proves both.
 """
 
+from functools import lru_cache
+from math import inf, sqrt
+
 import torch
 
 from plbook.bounds.graph import backward, forward, layer_inputs, linear, overlap, parameters
@@ -24,6 +27,8 @@ from plbook.verified.matrices import spectral_norm_bound
 MATRIX_ENTRIES = 2**24
 # Bounds are sums of products of fewer than 10^4 non-negative numbers, each operation off by a relative 2^-53 at most.
 ROUNDING = 1 + 1e-9
+# Values that can move farther are not followed: their bounds would leave float64.
+FARTHEST = 1e100
 
 
 class Layered:
@@ -32,15 +37,17 @@ class Layered:
     def __init__(self, system, nodes, w):
         self.nodes = nodes
         self.inputs = system._samples
+        self._spread = lru_cache(maxsize=1)(lambda radius: _Spread(self, radius))
         tensors = parameters(system, w)
         outputs = system._outputs
 
         # Values and adjoints at w0, each with a bound of its own rounding error.
-        def centre(tensors):
-            values = forward(nodes, tensors, self.inputs)
-            return values, backward(nodes, tensors, values, outputs)
+        def centre(*numbers):
+            named = dict(zip(tensors, numbers))
+            values = forward(nodes, named, self.inputs)
+            return values, backward(nodes, named, values, outputs)
 
-        values, adjoints = enclose(centre, tensors)
+        values, adjoints = enclose(centre, *tensors.values())
         self.values = [value.value.flatten(1) for value in values]
         self.errors = [value.error.flatten(1).norm(dim=1) for value in values]
         sizes = [adjoint.value.abs().flatten(2) + adjoint.error.flatten(2) for adjoint in adjoints]
@@ -92,12 +99,14 @@ class Layered:
 
     def centre(self, radius):
         """beta with |DF(v) - DF(w)|_2 <= beta |v - w| for all v in the ball about w."""
-        spread = _Spread(self, radius)
-        return _largest_slope(self, spread, spread.maps, 0.0)
+        spread = self._spread(radius)
+        return _largest_slope(self, spread, spread.maps, 0.0) if spread.bounded else inf
 
     def anywhere(self, radius):
         """beta with |DF(u) - DF(v)|_2 <= beta |u - v| for all u, v in the ball."""
-        spread, grown = _Spread(self, radius), []
+        spread, grown = self._spread(radius), []
+        if not spread.bounded:
+            return inf
         for i in range(len(self.nodes)):
             grown.append(_step(self, i, grown, spread.ranges[i], radius))
         return _largest_slope(self, spread, grown, radius)
@@ -128,7 +137,7 @@ class _Spread:
 
     Per node: `distances` (samples,) and `joint_distances` (all samples as one vector), `ranges` of the derivative of
     activations, `curvatures` (largest |phi''|), `maps` with the centre's weights. Per layer: the norms of its inputs,
-    anywhere in the ball.
+    anywhere in the ball. `bounded` is False where values go too far; then the rest is missing.
     """
 
     def __init__(self, network, radius):
@@ -152,6 +161,9 @@ class _Spread:
             distance, joint = self._follow(network, i)
             self.distances.append(zero if distance is None else distance)
             self.joint_distances.append(joint)
+            self.bounded = bool(self.distances[-1].max() < FARTHEST)
+            if not self.bounded:
+                break
 
     def _follow(self, network, i):
         """(per sample, jointly): how far node i moves, by its sources or by the layers before it, whichever is less."""
@@ -173,8 +185,9 @@ class _Spread:
         for k, m in self.maps[i].items():
             number = network.layers.index(k)
             squares = squares + (m.norm * self.input_norms[number]) ** 2
-            joint += (m.norm.max().item() * self.joint_input_norms[number]) ** 2
-        return self.radius * squares.sqrt(), self.radius * joint**0.5
+            largest = m.norm.max().item() * self.joint_input_norms[number]
+            joint += largest * largest
+        return self.radius * squares.sqrt(), self.radius * sqrt(joint)
 
 
 def _adjoint_changes(network, spread):
@@ -240,5 +253,6 @@ def _largest_slope(network, spread, maps, radius):
             pull = size.max() * m.norm.max()
             joint[first, last] += pull * joint_tested[first]
             joint[last, first] += pull * spread.joint_input_norms[first]
-    apart = torch.linalg.matrix_norm(slopes, 2).norm()
-    return min(apart, torch.linalg.matrix_norm(joint, 2)).item() * ROUNDING
+    if not (slopes.isfinite().all() and joint.isfinite().all()):
+        return inf
+    return min(torch.linalg.matrix_norm(slopes, 2).norm().item(), torch.linalg.matrix_norm(joint, 2).item()) * ROUNDING

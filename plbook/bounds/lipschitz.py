@@ -8,8 +8,11 @@ from plbook.bounds.estimate import largest_curvature_found
 from plbook.bounds.graph import NotLayered, read_graph
 from plbook.bounds.layered import Layered
 from plbook.systems import NetworkSystem
+from plbook.verified.arithmetic import NotEnclosed
 
-ESTIMATE, VERIFIED = "estimate", "verified"
+# From the weakest: what was found, what float64 says, what is proved of numbers as float64 has them, what is proved.
+RIGOURS = ("estimate", "float bound", "verified linear algebra", "verified")
+ESTIMATE, VERIFIED = RIGOURS[0], RIGOURS[-1]
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,8 @@ class JacobianLipschitzBound:
     """Lipschitz constants of DF over the ball of this radius about a center w.
 
     |DF(u) - DF(v)|_2 <= `value` |u - v| for all u, v in the ball, and so |H_i(v)|_2 <= `value` for every equation;
-    |DF(v) - DF(w)|_2 <= `centre` |v - w|, which is what certificates need and never larger. `reason` says what the rigour
-    rests on; of an "estimate" the truth may be larger.
+    |DF(v) - DF(w)|_2 <= `centre` |v - w|, which is what certificates need and never larger. Both are inf where the bounds
+    leave float64. `reason` says what the rigour rests on; of an "estimate" the truth may be larger.
     """
 
     value: float
@@ -59,7 +62,7 @@ def bounds_about(system, w=None):
         return _Searched(system, w, "the system is a function without layers, and no proven constant was given")
     try:
         return _Layers(Layered(system, read_graph(system), w))
-    except NotLayered as obstacle:
+    except (NotLayered, NotEnclosed) as obstacle:
         return _Searched(system, w, str(obstacle))
 
 

@@ -97,7 +97,7 @@ class Map:
         if self.diagonal:
             centre = linear.matrix * self.centre[:, None, :]
             moved = linear.norm * self.radius.amax(dim=1)
-            if len(linear.matrix) <= FEW_ROWS:
+            if len(linear.matrix) <= FEW_ROWS and self.radius.isfinite().all():
                 moved = torch.minimum(moved, spectral_norm_bound(linear.matrix * self.radius[:, None, :]))
         else:
             centre = linear.matrix @ self.centre

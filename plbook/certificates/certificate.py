@@ -6,10 +6,10 @@ from math import inf, isfinite, isnan, nan, nextafter, sqrt
 
 from plbook.bounds import bounds_about
 from plbook.bounds.graph import Kinked
+from plbook.bounds.lipschitz import RIGOURS
 from plbook.verified.kernel import kernel_bounds
 
-RIGOURS = ("estimate", "float bound", "verified linear algebra", "verified")
-DOUBTFUL = RIGOURS[:2]
+PROVED = RIGOURS[-1]
 # Balls that are tried, in units of r0 / sqrt(lambda0): a solution cannot be guaranteed nearer than 1 and need not be
 # looked for beyond 2. Smaller balls have smaller constants.
 RADII = (2.0, 1.75, 1.5, 1.3, 1.15, 1.05)
@@ -98,15 +98,16 @@ def certify_solution(system, w=None):
     w = system.point(w)
     known = kernel_bounds(system, w)
     smallest, residual = known.smallest_eigenvalue, known.residual_norm
-    parts = (
-        Ingredient("smallest eigenvalue", smallest, known.rigour, known.reason),
-        Ingredient("residual norm", residual, known.rigour, known.reason),
+    reason = known.reason or "F and DF with a bound of their own rounding"
+    parts = tuple(
+        Ingredient(name, value, known.rigour, reason)
+        for name, value in (("smallest eigenvalue", smallest), ("residual norm", residual))
     )
 
     def failed(status, beta=nan):
         return _certificate(False, status, nan, nan, known, parts, beta)
 
-    if residual == 0 and known.rigour not in DOUBTFUL:
+    if residual == 0 and known.rigour == PROVED:
         return _certificate(True, "holds: w itself solves the equations", 0.0, max(smallest, 0.0), known, parts, nan)
     if not isfinite(residual):
         return failed("fails: F or DF at w is not finite, or too large for float64")
@@ -121,9 +122,9 @@ def certify_solution(system, w=None):
     parts = (*parts, Ingredient("Lipschitz constant of DF", beta, bounds.rigour, bounds.reason))
     if isnan(s):
         return failed(_too_curved(known, beta, radius, h), beta)
-    doubts = dict.fromkeys(f"{part.rigour} of the {part.name} ({part.reason})" for part in parts if part.rigour in DOUBTFUL)
+    doubts = {part.reason: f"{part.name} ({part.rigour}: {part.reason})" for part in parts if part.rigour != PROVED}
     if doubts:
-        return failed(f"plausible: h = {h:.3g} is below 1/2, but rests on what is not proved: the {', the '.join(doubts)}", beta)
+        return failed(f"plausible: h = {h:.3g} is below 1/2, but not all of it is proved: {'; '.join(doubts.values())}", beta)
     mu = _down(Fraction(smallest) - 2 * Fraction(beta) * Fraction(residual))
     status = f"holds: a solution lies within {s:.3g} of w (h = {h:.3g} is below 1/2)"
     return _certificate(True, status, s, mu, known, parts, beta, _descent(bounds, known))

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from plbook.tangent_kernel import tangent_kernel
 
-# A full step near a solution squares the residual; one that leaves more than this of it has met the rounding errors.
-SLOW = 0.5
+# Near a solution a step squares the residual. One that leaves more than half of it, where it is this small a part of
+# |F| + |y|, has met the rounding errors.
+SLOW, SMALL = 0.5, 1e-10
 # How often a step is halved before the search ends.
 HALVINGS = 10
 
@@ -66,7 +67,8 @@ def polish(system, w=None, *, max_steps=20):
             break
         w, residual = nearer, moved
         norms.append(residual.norm().item())
-        if halving == 0 and norms[-1] > SLOW * norms[-2]:
+        size = (residual + system.targets).norm().item() + system.targets.norm().item()
+        if norms[-1] > SLOW * norms[-2] and norms[-1] < SMALL * size:
             status = "the residual cannot be lowered further"
             break
     return PolishedPoint(w, tuple(norms), (w - start).norm().item(), status)

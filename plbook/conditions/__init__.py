@@ -6,6 +6,7 @@ PL* with constant mu at w, in the convention of this book: 1/2 |grad L(w)|^2 >= 
 from plbook.conditions.numbers import ConditionNumber, ConditionNumberBound, condition_number, condition_number_bound
 from plbook.conditions.paths import PLStarCurve, pl_star_curve
 from plbook.conditions.points import COMPARISON_SLACK, PLStarCheck, check_pl_star, pl_ratio
+from plbook.conditions.uniform import UniformConditioning, uniform_conditioning
 
 __all__ = [
     "COMPARISON_SLACK",
@@ -13,9 +14,11 @@ __all__ = [
     "ConditionNumberBound",
     "PLStarCheck",
     "PLStarCurve",
+    "UniformConditioning",
     "check_pl_star",
     "condition_number",
     "condition_number_bound",
     "pl_ratio",
     "pl_star_curve",
+    "uniform_conditioning",
 ]

@@ -1,5 +1,28 @@
-"""Numbers that are true in spite of rounding: chapter 12."""
+"""Numbers that are true in spite of rounding: chapter 12.
 
-from plbook.verified.matrices import smallest_eigenvalue_bound, smallest_singular_value_bound, spectral_norm_bound
+Matrices: bounds of eigenvalues, singular values and norms. Functions: enclosures of what a torch function is exactly. Systems:
+both together.
+"""
 
-__all__ = ["smallest_eigenvalue_bound", "smallest_singular_value_bound", "spectral_norm_bound"]
+from plbook.verified.arithmetic import Enclosure, NotEnclosed
+from plbook.verified.enclosures import enclose
+from plbook.verified.kernel import KernelBounds, kernel_bounds, kernel_enclosure
+from plbook.verified.matrices import (
+    frobenius_norm_bound,
+    smallest_eigenvalue_bound,
+    smallest_singular_value_bound,
+    spectral_norm_bound,
+)
+
+__all__ = [
+    "Enclosure",
+    "KernelBounds",
+    "NotEnclosed",
+    "enclose",
+    "frobenius_norm_bound",
+    "kernel_bounds",
+    "kernel_enclosure",
+    "smallest_eigenvalue_bound",
+    "smallest_singular_value_bound",
+    "spectral_norm_bound",
+]

@@ -89,6 +89,13 @@ def spectral_norm_bound(matrices):
     return torch.where(matrices.abs().amax((-2, -1)) > 0, _up(_up(norm) / factor), 0.0)
 
 
+def frobenius_norm_bound(matrix):
+    """A number that is at least the Frobenius norm of a matrix, in spite of rounding."""
+    scaled, factor = _scaled(_checked(matrix, "matrix"))
+    norm = scaled.square().sum().sqrt().item() * SLACK + scaled.numel() * UNDERFLOW
+    return up(norm / factor.item()) if scaled.any() else 0.0
+
+
 def smallest_singular_value_bound(matrix):
     """A number >= 0 that is at most the smallest singular value of a wide matrix A, in spite of rounding.
 
