@@ -21,8 +21,8 @@ WIDTH = 100
 class Diagnosis:
     """The outcome of `diagnose`: what the network's equations are like at its present weights.
 
-    `eigenvalues` are those of K, ascending, shape (n,); below `spectrum.error` they are rounding. `constants` are L_F, beta_F
-    and r0. `kink` says why DF has no Lipschitz constant, as for ReLU, or is "". A step of `step_size` on L, or of
+    `eigenvalues` are those of K, ascending, shape (n,); below `spectrum.error` they are rounding. `constants` are L_F,
+    beta_F and r0. `kink` says why DF has no Lipschitz constant, as for ReLU, or is "". A step of `step_size` on L, or of
     `learning_rate` on torch.nn.MSELoss(), should multiply the loss by at most `rate`, which rests on `mu`; `step_rigour` and
     `kantorovich_rigour` say how far that and h = `kantorovich_number` are proved. `num_silent` counts the equations whose
     gradient vanishes up to rounding; `closest_inputs` are the hardest to tell apart: lambda_min(K) <= `closest_gap`.
@@ -91,8 +91,9 @@ class Diagnosis:
 
     def _repr_html_(self):
         rows = "".join(
-            f'<tr><th scope="row" style="text-align: left">{escape(name)}</th><td>{escape(value)}</td>'
-            f'<td style="text-align: left">{escape(remark)}</td></tr>'
+            f'<tr style="vertical-align: baseline"><th scope="row" style="text-align: left">{escape(name)}</th>'
+            f'<td style="text-align: left; white-space: nowrap">{escape(value)}</td>'
+            f'<td style="text-align: left; overflow-wrap: anywhere">{escape(remark)}</td></tr>'
             for name, value, remark in self._rows()
         )
         sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.limits)

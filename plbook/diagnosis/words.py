@@ -3,7 +3,7 @@
 from math import floor, inf, isfinite, log, log10
 
 # A PL ratio below this share of lambda_max(K) is called small.
-SMALL_SHARE = 0.01
+SMALL_SHARE = 0.1
 # A condition number of K above this is called large.
 LARGE_CONDITION = 1000
 # The closest pair of inputs accounts for the smallest eigenvalue if its bound is within this factor of it.
@@ -35,28 +35,28 @@ def _kernel(report):
     n, p, spectrum = report.num_equations, report.num_parameters, report.spectrum
     if p < n:
         return (
-            f"Too few parameters: {p:,} for {n:,} equations. K is singular at all weights, and most targets cannot be fitted "
-            f"exactly; it takes at least {n - p:,} more."
+            f"Too few parameters: {p:,} for {n:,} equations. K is singular at all weights, and most targets cannot be "
+            f"fitted exactly; it takes at least {n - p:,} more."
         )
     if not spectrum.resolved:
-        return f"There are enough parameters, but K is not resolved: some change of the outputs is out of reach. {_cause(report)}"
+        out_of_reach = "There are enough parameters, but K is not resolved: some change of the outputs is out of reach."
+        return f"{out_of_reach} {_cause(report)}"
+    condition = number(spectrum.condition_number, 2)
     if spectrum.condition_number <= LARGE_CONDITION:
-        return f"There are enough parameters, and K is resolved, with a condition number of {number(spectrum.condition_number, 2)}."
-    sentence = (
-        "There are enough parameters and K is resolved, but its condition number is large, "
-        f"{number(spectrum.condition_number, 2)}."
-    )
+        return f"There are enough parameters, and K is resolved, with a condition number of {condition}."
+    sentence = f"There are enough parameters and K is resolved, but its condition number is large, {condition}."
     if report.closest_gap > ACCOUNTS * spectrum.smallest:
         return sentence
     first, second = report.closest_inputs
-    return f"{sentence} Inputs {first} and {second} are much alike: they alone keep lambda_min below {number(report.closest_gap, 2)}."
+    gap = number(report.closest_gap, 2)
+    return f"{sentence} Inputs {first} and {second} are much alike: they alone keep lambda_min below {gap}."
 
 
 def _cause(report):
     if report.num_silent:
         return (
-            f"{report.num_silent:,} of {count(report.num_equations, 'output')} do not react to any parameter: look for dead or "
-            "saturated units."
+            f"{report.num_silent:,} of {count(report.num_equations, 'output')} do not react to any parameter: look for "
+            "dead or saturated units."
         )
     if report.closest_gap <= report.spectrum.error:
         first, second = report.closest_inputs
@@ -103,16 +103,16 @@ def _step(report):
 def _certificate(report):
     certificate = report.certificate
     if certificate.holds:
-        return (
-            f"Certified ({certificate.rigour}): an exact solution lies within {number(certificate.radius, 2)} of these weights."
-        )
+        radius = number(certificate.radius, 2)
+        return f"Certified ({certificate.rigour}): an exact solution lies within {radius} of these weights."
     if report.kink:
         return f"No certificate: {report.kink}."
     if not report.spectrum.resolved:
         return ""
     if not certificate.status.startswith("not tried") and 0.5 <= report.kantorovich_number < inf:
+        factor = number(2 * report.kantorovich_number, 1)
         return (
-            f"Too far from a solution for a certificate: a residual about {number(2 * report.kantorovich_number, 1)} times smaller "
-            "would do. Train longer, then polish."
+            f"Too far from a solution for a certificate: a residual about {factor} times smaller would do. Train longer, "
+            "then polish."
         )
     return f"No certificate: {certificate.status.split(': ', 1)[-1]}."
