@@ -22,6 +22,7 @@ from plbook.conditions import (
     uniform_conditioning,
 )
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
+from plbook.diagnosis import Diagnosis, diagnose
 from plbook.hessian import ExtremeEigenvalues, HessianNorms, LossHessianSpectrum, hessian_norms, loss_hessian_spectrum
 from plbook.networks import MLP, ConvNet, ResNet
 from plbook.systems import NetworkSystem, System
@@ -55,6 +56,7 @@ __all__ = [
     "ConditionNumber",
     "ConditionNumberBound",
     "ConvNet",
+    "Diagnosis",
     "ExtremeEigenvalues",
     "HessianNorms",
     "JacobianLipschitzBound",
@@ -79,6 +81,7 @@ __all__ = [
     "condition_number",
     "condition_number_bound",
     "datasets",
+    "diagnose",
     "distributed_tangent_kernel",
     "explain_kernel",
     "gradient_descent",

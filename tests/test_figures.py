@@ -26,6 +26,7 @@ WIDTHS = [16, 64, 256]
 DRAWS = np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], [3.0, 4.0, 9.0]])
 CERTIFICATES = [SimpleNamespace(holds=True, radius=0.5), SimpleNamespace(holds=False, radius=math.nan)]
 ASKED = {"ours": 0.5, "theirs": 0.005}
+REPORT = pl.diagnose(torch.nn.Linear(4, 1), randn(3, 4), randn(3))
 KERNEL = pl.tangent_kernel(pl.toys.linear(randn(5, 6), torch.zeros(5)))
 
 FIGURES = {
@@ -41,6 +42,7 @@ FIGURES = {
     "against_angle": lambda: figures.against_angle(X, {"one": X / 2}, {"one": X / 3}, {"one": X / 100}),
     "certified_balls": lambda: figures.certified_balls(SYSTEM, [(2.0, 1.0), (0.5, -1.0)], CERTIFICATES),
     "widths_needed": lambda: figures.widths_needed([100, 1600], [[4.0, 1.0], [2.0, 0.5], [1.6, 0.4]], ASKED, trained=4),
+    "diagnosis": lambda: figures.diagnosis(REPORT),
     "landscape": lambda: figures.landscape(SYSTEM, mu=2.0, singular_points=[(0.0, 0.0)], trajectories=[RUN]),
 }
 
@@ -188,6 +190,33 @@ def test_widths_needed_extrapolates_the_last_median_to_each_threshold():
     assert close(levels[0], [[4, 1600], [0.5, 0.5]]) and close(levels[1].ravel(), [1600, 0.5])
     assert close(levels[2], [[4, 1.6e7], [0.005, 0.005]]) and close(levels[3].ravel(), [1.6e7, 0.005])
     assert lines(figure, style.SOLUTIONS)[0][0].tolist() == [4, 4]
+
+
+def test_a_diagnosis_shows_the_spectrum_the_pl_ratio_and_the_step_size():
+    figure = FIGURES["diagnosis"]()
+    (eigenvalues,) = lines(figure, style.SPECTRUM)
+    assert close(eigenvalues, [[1, 2, 3], REPORT.eigenvalues.flip(0)])
+    (ratio,), (step,) = lines(figure, style.MEASURED), lines(figure, style.THEORY)
+    assert close(ratio[1], REPORT.pl_ratio) and close(step[1], 1 / REPORT.step_size)
+    assert figure.axes[0].get_yscale() == "log" and not figure.axes[0].patches
+
+
+def test_a_diagnosis_shades_the_error_bar_over_eigenvalues_that_are_not_resolved():
+    inputs, targets = randn(3, 4), randn(3)
+    report = pl.diagnose(torch.nn.Linear(4, 1), torch.cat([inputs, inputs[:1]]), torch.cat([targets, targets[:1]]))
+    figure = figures.diagnosis(report)
+    assert close(lines(figure, style.SPECTRUM)[0], [[1, 2, 3], report.eigenvalues.flip(0)[:3]])
+    (bar,) = figure.axes[0].patches
+    assert bar.get_height() == report.spectrum.error
+    assert "1 not told from 0" in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_a_diagnosis_of_a_network_that_does_not_react():
+    module = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1, bias=False))
+    with torch.no_grad():
+        module[0].bias.fill_(-1e3)
+    figure = figures.diagnosis(pl.diagnose(module, randn(3, 4), randn(3)))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["3 not told from 0"]
 
 
 # The landscape

@@ -15,6 +15,7 @@ from plbook.figures.curves import (
     segment,
 )
 from plbook.figures.landscape import landscape
+from plbook.figures.spectrum import diagnosis
 from plbook.figures.widths import against_angle, against_width, kernels
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "against_width",
     "certified_balls",
     "descent",
+    "diagnosis",
     "eigenvalues_along_path",
     "exponents",
     "kernel_image",
