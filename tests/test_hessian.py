@@ -288,6 +288,8 @@ def test_derivatives_that_are_not_finite_give_inf():
     assert pl.hessian_norms(system).largest == pytest.approx(1)
     norms = pl.hessian_norms(system, torch.full((70,), 800.0))
     assert norms.per_equation.tolist() == norms.residuals.tolist() == [torch.inf]
+    # Finite, but with no finite squares.
+    assert pl.hessian_norms(diagonal(1e200 * torch.linspace(1, 3, 70, dtype=torch.float64))).largest == torch.inf
 
 
 @pytest.mark.parametrize("rtol", [0, 1, -1e-2, float("nan")])

@@ -56,11 +56,11 @@ class Lanczos:
     def step(self, product):
         """A Krylov after one more step. `product` maps vectors of shape (b, p) to their images under the matrices.
 
-        An image that is not finite counts as zero, and so ends its Krylov space.
+        An image that has no finite length counts as zero, and so ends its Krylov space.
         """
         self.basis[:, self.steps] = self.next
         image = product(self.next)
-        image = torch.where(image.isfinite().all(dim=1, keepdim=True), image, 0.0)
+        image = torch.where(image.norm(dim=1, keepdim=True).isfinite(), image, 0.0)
         alpha = (image * self.next).sum(dim=1, keepdim=True)
         image -= alpha * self.next
         if self.steps:

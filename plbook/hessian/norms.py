@@ -60,7 +60,7 @@ def hessian_norms(system, w=None, *, rtol=1e-2):
     every step is taken and the norms are exact up to rounding.
 
     Cost: 8 to 60 products per equation, each about 6 evaluations of its sample, all equations together, and one on the
-    whole space. Memory: up to 0.5 GiB for the vectors, or one equation's.
+    whole space. Memory: up to 0.75 GiB for the vectors, or one equation's.
 
     Raises:
         ValueError: for an rtol outside (0, 1).
