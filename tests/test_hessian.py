@@ -17,7 +17,7 @@ import plbook as pl
 from plbook import reference
 from plbook.hessian import hessian_products, loss, norms
 from plbook.hessian.coordinates import Coordinates
-from plbook.hessian.lanczos import lanczos
+from plbook.hessian.lanczos import Lanczos
 from plbook.networks import ACTIVATIONS
 
 RTOL = 1e-2
@@ -149,7 +149,7 @@ def test_a_wide_layer_takes_part_with_rows_plus_columns():
 
 def test_vectors_have_their_coordinates():
     """The map from coordinates keeps lengths and angles, and the product is the Hessian's between them."""
-    system = network(lambda: nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.LayerNorm(6), nn.Linear(6, 2)), 3)
+    system = network(lambda: nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2)), 3)
     equations = torch.tensor([2, 3, 4])
     coordinates = Coordinates(system, system.start, equations)
     z = [coordinates.start(torch.Generator().manual_seed(seed)) for seed in range(2)]
@@ -157,7 +157,22 @@ def test_vectors_have_their_coordinates():
     first, second = (coordinates.vectors(one, slice(0, 3)) for one in z)
     assert_close((first * second).sum(dim=1), (z[0] * z[1]).sum(dim=1), rtol=1e-12, atol=1e-14)
     expected = torch.einsum("kp,kpq,kq->k", first, reference.hessians(system, system.start)[equations], second)
-    assert_close((z[0] * coordinates.products(z[1])).sum(dim=1), expected, rtol=1e-10, atol=1e-12)
+    for together in (True, False):
+        images = coordinates.product(slice(0, 3), together)(z[1])
+        assert_close((z[0] * images).sum(dim=1), expected, rtol=1e-10, atol=1e-12)
+        part = coordinates.product(torch.tensor([2, 0]), together)(z[1][[2, 0]])
+        assert_close(part, images[[2, 0]], rtol=1e-10, atol=1e-12)
+    assert coordinates.can_go_together(z[1])
+
+
+def test_products_that_disagree_do_not_go_together():
+    """Torch's wrong derivative of layer norm's gradients, or whatever else they may be."""
+    system = kind_of_system("LayerNorm")
+    coordinates = Coordinates(system, system.start, torch.arange(2))
+    z = coordinates.start(torch.Generator().manual_seed(0))
+    assert not coordinates.can_go_together(z)
+    right, wrong = (coordinates.product(slice(None), together)(z) for together in (False, True))
+    assert (right - wrong).abs().max() > 1e-3 * right.abs().max()
 
 
 def test_a_module_that_treats_single_inputs_differently():
@@ -232,23 +247,40 @@ def test_the_other_end_of_the_spectrum_is_not_overlooked():
     assert pl.hessian_norms(diagonal(spectrum)).largest == pytest.approx(1.02, rel=RTOL)
 
 
+def spaces(matrices, steps):
+    """The Krylov of each step."""
+    space = Lanczos(randn(*matrices.shape[:2]), steps)
+    while not space.full:
+        yield space.step(lambda v: (matrices @ v[:, :, None])[:, :, 0])
+
+
 def test_lanczos_ends_where_its_space_does():
     """Two distinct eigenvalues: two steps, then vectors of zeros; the basis stays orthonormal until then."""
     matrices = torch.diag_embed(torch.tensor([[2.0, -3.0] * 20, [1.0, 1.0] * 20], dtype=torch.float64))
-    for krylov in lanczos(lambda v: (matrices @ v[:, :, None])[:, :, 0], randn(2, 40), 12):
+    for krylov in spaces(matrices, 12):
         lengths = krylov.basis.norm(dim=2)
         assert ((lengths - 1).abs() < 1e-12).logical_or(lengths == 0).all()
     assert lengths.sum(dim=1).tolist() == pytest.approx([2, 1])
-    assert krylov.values[0].aminmax().min.item() == pytest.approx(-3) and krylov.values[1].max().item() == pytest.approx(1)
+    assert krylov.values[0].min().item() == pytest.approx(-3) and krylov.values[1].max().item() == pytest.approx(1)
 
 
 def test_nearly_exhausted_spaces_keep_their_basis_orthogonal():
     """Eigenvalues 1, 1e-2, 1e-4, ...: each step leaves little of its vector."""
-    matrix = torch.diag(10.0 ** -torch.arange(0.0, 60, 2, dtype=torch.float64))[None]
-    for krylov in lanczos(lambda v: (matrix @ v[:, :, None])[:, :, 0], randn(1, 30), 30):
+    for krylov in spaces(torch.diag(10.0 ** -torch.arange(0.0, 60, 2, dtype=torch.float64))[None], 30):
         known = krylov.basis[0][krylov.basis[0].norm(dim=1) > 0]
         assert (known @ known.T - torch.eye(len(known), dtype=torch.float64)).abs().max() < 1e-13
     assert 5 < len(known) < 30
+
+
+def test_equations_that_converge_early_leave_and_change_nothing(monkeypatch):
+    """One large eigenvalue converges at once, a crowded end late, in any mixture."""
+    easy, late = torch.cat([torch.linspace(-1, 1, 299), torch.tensor([9.0])]), torch.linspace(-1, 1.1, 300)
+    taken, product = [], Coordinates.product
+    monkeypatch.setattr(Coordinates, "product", lambda self, rows, together: taken.append(rows) or product(self, rows, together))
+    mixed = pl.hessian_norms(diagonal(easy, late, easy, 2 * late, easy))
+    assert_close(mixed.per_equation, torch.tensor([9, 1.1, 9, 2.2, 9], dtype=torch.float64), rtol=RTOL, atol=0)
+    assert [1, 3] in [rows.tolist() for rows in taken if isinstance(rows, torch.Tensor)]
+    assert (mixed.residuals <= RTOL * mixed.per_equation).all()
 
 
 def test_derivatives_that_are_not_finite_give_inf():
@@ -256,6 +288,8 @@ def test_derivatives_that_are_not_finite_give_inf():
     assert pl.hessian_norms(system).largest == pytest.approx(1)
     norms = pl.hessian_norms(system, torch.full((70,), 800.0))
     assert norms.per_equation.tolist() == norms.residuals.tolist() == [torch.inf]
+    # Finite, but with no finite squares.
+    assert pl.hessian_norms(diagonal(1e200 * torch.linspace(1, 3, 70, dtype=torch.float64))).largest == torch.inf
 
 
 @pytest.mark.parametrize("rtol", [0, 1, -1e-2, float("nan")])

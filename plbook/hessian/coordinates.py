@@ -8,6 +8,7 @@ x a^T + d y^T: m + q numbers in place of m q. On the space of such vectors H_i h
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from torch.func import grad
 from plbook.hessian.products import batched, hessian_map, samples_and_picks
 from plbook.systems import NetworkSystem
 from plbook.tangent_kernel.tiles import run_pass
+
+# Two products of one vector that differ by less than this, relative to their length, differ by rounding.
+AGREEMENT = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,22 +61,36 @@ class Coordinates:
     def start(self, generator):
         """Random vectors, shape (b, size)."""
         z = torch.randn(len(self.samples), self.size, dtype=self.w.dtype, generator=generator)
-        return self._projected(z.to(self.w.device))
+        return self._projected(z.to(self.w.device), slice(None))
 
-    def products(self, z):
-        """The images of the rows of z under the Hessians. Cost: about 6 evaluations of each equation's sample."""
-        zero = self.w.new_zeros(self.size)
+    def product(self, rows, together):
+        """The map of coordinates to their images under the Hessians of some of the equations, `rows`.
 
-        # Batched last: torch 2.13 gets the derivative of layer norm's batched gradient wrong.
-        def product(sample, pick, frames, z):
-            gradient = grad(lambda change: self._sample_value(sample, frames, change) @ pick)
-            return hessian_map(gradient, zero)(z)
+        Together, the gradients are computed once for all products: about 3 evaluations of each equation's sample now and 3
+        for each product, in place of 6.
+        """
+        equations = self.samples[rows], self.picks[rows], [(factors.u[rows], factors.e[rows]) for factors in self.factors]
 
-        frames = [(factors.u, factors.e) for factors in self.factors]
-        return self._projected(batched(product)(self.samples, self.picks, frames, self._projected(z)))
+        def gradient(sample, pick, frames, z):
+            return grad(lambda change: self._sample_value(sample, frames, change) @ pick)(z)
+
+        def image(sample, pick, frames, z):
+            return hessian_map(lambda change: gradient(sample, pick, frames, change), self.w.new_zeros(self.size))(z)
+
+        if together:
+            images = hessian_map(lambda z: batched(gradient)(*equations, z), self.w.new_zeros(len(equations[1]), self.size))
+        else:
+            images = partial(batched(image), *equations)
+        return lambda z: self._projected(images(self._projected(z, rows)), rows)
+
+    def can_go_together(self, z):
+        """Whether both kinds of product agree on these coordinates: torch 2.13 differentiates the gradients of a batch
+        wrongly where it has layer norm, for one."""
+        first, second = (self.product(slice(None), together)(z) for together in (True, False))
+        return bool(((first - second).norm(dim=1) <= AGREEMENT * second.norm(dim=1)).all())
 
     def vectors(self, z, rows):
-        """Unit vectors of shape (len(z), p) whose coordinates z are, up to their length; `rows` says of which equations."""
+        """Unit vectors of shape (len(z), p) that have these coordinates, up to their length."""
         pieces, others = self._split(z)
         parts = dict(zip(self.others, others))
         for factors, (x, y) in zip(self.factors, pieces):
@@ -99,12 +117,13 @@ class Coordinates:
         pieces, own = z.split(self.sizes, dim=-1), 2 * len(self.factors)
         return list(zip(pieces[:own:2], pieces[1:own:2])), pieces[own:]
 
-    def _projected(self, z):
+    def _projected(self, z, rows):
         """z with every y made orthogonal to its u."""
         pieces, others = self._split(z)
         found = []
         for factors, (x, y) in zip(self.factors, pieces):
-            found += [x, y - (y * factors.u).sum(dim=1, keepdim=True) * factors.u]
+            u = factors.u[rows]
+            found += [x, y - (y * u).sum(dim=1, keepdim=True) * u]
         return torch.cat([*found, *others], dim=1)
 
 

@@ -36,45 +36,62 @@ class Krylov:
         return vectors / vectors.norm(dim=1, keepdim=True)
 
 
-def start_generator():
-    """The generator of random starts: the same call gives the same numbers."""
-    return torch.Generator().manual_seed(SEED)
+class Lanczos:
+    """The method for b matrices at once, from start vectors of shape (b, p), until `full`: after `max_steps` or p steps.
 
-
-def lanczos(product, start, max_steps):
-    """Yield a Krylov after each step, at most `max_steps` or p of them; the caller stops when it knows enough.
-
-    `product` maps vectors of shape (b, p) to their images under b matrices, `start` has that shape, too. An image that is
-    not finite counts as zero and so ends its Krylov space. Memory: k b p numbers after k steps.
+    Memory: b k p numbers after k steps.
     """
-    batch, p = start.shape
-    steps = min(p, max_steps)
-    basis = start.new_empty(batch, steps, p)
-    vector = start / start.norm(dim=1, keepdim=True)
-    diagonal, off_diagonal = [], []
-    for step in range(1, steps + 1):
-        basis[:, step - 1] = vector
-        image = product(vector)
-        image = torch.where(image.isfinite().all(dim=1, keepdim=True), image, 0.0)
-        diagonal.append((image * vector).sum(dim=1))
-        image -= diagonal[-1][:, None] * vector
-        if off_diagonal:
-            image -= off_diagonal[-1][:, None] * basis[:, step - 2]
+
+    def __init__(self, start, max_steps):
+        self.steps, self.max_steps = 0, min(start.shape[1], max_steps)
+        self.basis = start.new_empty(len(start), self.max_steps, start.shape[1])
+        self.next = start / start.norm(dim=1, keepdim=True)
+        self.diagonal = self.off_diagonal = start.new_empty(len(start), 0)
+
+    @property
+    def full(self):
+        """Whether all steps are taken."""
+        return self.steps == self.max_steps
+
+    def step(self, product):
+        """A Krylov after one more step. `product` maps vectors of shape (b, p) to their images under the matrices.
+
+        An image that has no finite length counts as zero, and so ends its Krylov space.
+        """
+        self.basis[:, self.steps] = self.next
+        image = product(self.next)
+        image = torch.where(image.norm(dim=1, keepdim=True).isfinite(), image, 0.0)
+        alpha = (image * self.next).sum(dim=1, keepdim=True)
+        image -= alpha * self.next
+        if self.steps:
+            image -= self.off_diagonal[:, -1:] * self.basis[:, self.steps - 1]
+        self.steps += 1
         # Against everything so far, since plain Lanczos loses orthogonality and repeats eigenvalues; and once more if that
         # left little, which then is not orthogonal yet.
-        known = basis[:, :step]
+        known = self.basis[:, : self.steps]
         for _ in range(2):
             before = image.norm(dim=1)
             image -= torch.bmm(torch.bmm(known, image[:, :, None]).transpose(1, 2), known)[:, 0]
             length = image.norm(dim=1)
             if bool((length >= 0.1 * before).all()):
                 break
-        values, coefficients = torch.linalg.eigh(_tridiagonal(diagonal, off_diagonal))
-        yield Krylov(values, length[:, None] * coefficients[:, -1].abs(), known, coefficients)
+        self.diagonal = torch.cat([self.diagonal, alpha], dim=1)
+        values, coefficients = torch.linalg.eigh(_tridiagonal(self.diagonal, self.off_diagonal))
         # A Krylov space that is exhausted goes on with a zero vector, which adds only zeros to the spectrum.
-        exhausted = length <= rounding(p) * values.abs().amax(dim=1)
-        off_diagonal.append(torch.where(exhausted, 0.0, length))
-        vector = torch.where(exhausted[:, None], 0.0, image / length.clamp(min=torch.finfo(start.dtype).tiny)[:, None])
+        exhausted = length <= rounding(image.shape[1]) * values.abs().amax(dim=1)
+        self.off_diagonal = torch.cat([self.off_diagonal, length.where(~exhausted, 0.0)[:, None]], dim=1)
+        self.next = torch.where(exhausted[:, None], 0.0, image / length.clamp(min=torch.finfo(image.dtype).tiny)[:, None])
+        return Krylov(values, length[:, None] * coefficients[:, -1].abs(), known, coefficients)
+
+    def keep(self, rows):
+        """Go on with some of the matrices only."""
+        for name in ("basis", "next", "diagonal", "off_diagonal"):
+            setattr(self, name, getattr(self, name)[rows])
+
+
+def start_generator():
+    """The generator of random starts: the same call gives the same numbers."""
+    return torch.Generator().manual_seed(SEED)
 
 
 def rounding(p):
@@ -89,8 +106,4 @@ def measured(vectors, images):
 
 
 def _tridiagonal(diagonal, off_diagonal):
-    matrix = torch.diag_embed(torch.stack(diagonal, dim=1))
-    if off_diagonal:
-        side = torch.stack(off_diagonal, dim=1)
-        matrix = matrix + torch.diag_embed(side, offset=1) + torch.diag_embed(side, offset=-1)
-    return matrix
+    return torch.diag_embed(diagonal) + torch.diag_embed(off_diagonal, offset=1) + torch.diag_embed(off_diagonal, offset=-1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch.func import grad
 
-from plbook.hessian.lanczos import lanczos, measured, rounding, start_generator
+from plbook.hessian.lanczos import Lanczos, measured, rounding, start_generator
 from plbook.hessian.norms import CAUTION, MIN_STEPS, check_rtol
 from plbook.hessian.products import hessian_map
 
@@ -94,12 +94,13 @@ def _ends(product, like, rtol, ends=(0, -1)):
     """
     size, ends = len(like), torch.tensor(ends, device=like.device)
     start = torch.randn(1, size, dtype=like.dtype, generator=start_generator()).to(like.device)
-    for krylov in lanczos(lambda rows: product(rows[0])[None], start, MAX_STEPS):
+    space, finished = Lanczos(start, MAX_STEPS), False
+    while not (finished or space.full):
+        krylov = space.step(lambda rows: product(rows[0])[None])
         values, residuals = krylov.values[0].abs(), krylov.residuals[0, ends]
         exhausted = residuals <= rounding(size) * values.max()
         converged = (residuals <= rtol / CAUTION * values[ends]) & (krylov.steps >= MIN_STEPS) & (size > ALL_STEPS)
-        if bool((converged | exhausted).all()):
-            break
+        finished = bool((converged | exhausted).all())
     vectors = torch.cat([krylov.vectors(end % krylov.steps) for end in ends[:, None]])
     values, residuals = measured(vectors, torch.stack([product(vector) for vector in vectors]))
     if not residuals.isfinite().all():

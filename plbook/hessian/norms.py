@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from plbook.hessian.coordinates import Coordinates
-from plbook.hessian.lanczos import lanczos, measured, start_generator
+from plbook.hessian.lanczos import Lanczos, measured, start_generator
 from plbook.hessian.products import hessian_products
 
 # Lanczos vectors of the equations that are worked on together take at most this many bytes.
@@ -60,7 +60,7 @@ def hessian_norms(system, w=None, *, rtol=1e-2):
     every step is taken and the norms are exact up to rounding.
 
     Cost: 8 to 60 products per equation, each about 6 evaluations of its sample, all equations together, and one on the
-    whole space. Memory: up to 0.5 GiB for the vectors, or one equation's.
+    whole space. Memory: up to 0.75 GiB for the vectors, or one equation's.
 
     Raises:
         ValueError: for an rtol outside (0, 1).
@@ -98,12 +98,22 @@ def _chunk_norms(system, w, equations, generator, rtol):
 
 def _largest_vectors(coordinates, generator, rtol):
     """Coordinates, shape (b, size), of an approximate unit eigenvector to each largest absolute eigenvalue."""
+    vectors = coordinates.start(generator)
+    space, rows = Lanczos(vectors, MAX_STEPS), torch.arange(len(vectors), device=vectors.device)
     least = coordinates.size if coordinates.size <= MAX_STEPS else MIN_STEPS
-    for krylov in lanczos(coordinates.products, coordinates.start(generator), MAX_STEPS):
+    together, product = coordinates.can_go_together(vectors), None
+    while len(rows):
+        product = product or coordinates.product(rows, together)
+        krylov = space.step(product)
         largest, index = krylov.values.abs().max(dim=1)
         residual = krylov.residuals.gather(1, index[:, None])[:, 0]
         # The other end may be the larger one as long as its value and residual together are.
         reach = (krylov.values.abs() + krylov.residuals)[:, [0, -1]].amax(dim=1)
-        if krylov.steps >= least and bool((torch.maximum(residual, reach - largest) <= rtol / CAUTION * largest).all()):
-            break
-    return krylov.vectors(index)
+        done = torch.maximum(residual, reach - largest) <= rtol / CAUTION * largest
+        done = (done & (krylov.steps >= least)) | space.full
+        # Those that have converged leave when they are half: to drop some means to copy the others.
+        if 2 * done.sum() >= len(rows):
+            vectors[rows[done]] = krylov.vectors(index)[done]
+            rows, product = rows[~done], None
+            space.keep(~done)
+    return vectors
