@@ -14,12 +14,15 @@ from plbook.figures.curves import (
     segment,
 )
 from plbook.figures.landscape import landscape
+from plbook.figures.techniques import bottlenecks, brackets, shares
 from plbook.figures.widths import against_angle, against_width, kernels
 
 __all__ = [
     "against_angle",
     "against_bound",
     "against_width",
+    "bottlenecks",
+    "brackets",
     "descent",
     "eigenvalues_along_path",
     "exponents",
@@ -28,4 +31,5 @@ __all__ = [
     "landscape",
     "ratios",
     "segment",
+    "shares",
 ]
