@@ -86,22 +86,34 @@ def first_calls(candidate, dtype, workload, path, exact, python):
 def _first_call(candidate, dtype, workload, path, exact, python, setting, limit):
     torch = candidate.package != "neural-tangents"
     worker = Worker("torch_worker") if torch else Worker("jax_worker", python)
-    request = {"method": candidate.method, "workload": workloads.fields(workload), "path": str(path), "dtype": dtype}
-    compile_seconds = worker.ask("load", seconds=limit, **request, **setting)
+    request = {"method": candidate.method, "workload": workloads.fields(workload), "path": str(path), "dtype": dtype, **setting}
+
+    def facts_of(kernel):
+        facts = {"error": check(f"{workload.name}, {candidate.name}", kernel, exact)}
+        if dtype == "float32":
+            facts["smallest_eigenvalue_error"] = smallest_eigenvalue_error(kernel, exact)
+        return facts
+
+    ready = begin(worker, request, path.with_name("kernel.npy"), facts_of, limit)
+    if setting:
+        ready.facts["setting"] = setting
+    return ready
+
+
+def begin(worker, request, path, facts_of, limit=LIMIT_SECONDS):
+    """A Ready after a worker's first calls. The result comes by way of a file at the path, and what it shows is asked of
+    `facts_of`; whatever that raises closes the worker."""
+    compile_seconds = worker.ask("load", seconds=limit, **request)
     seconds = worker.ask("call", seconds=limit)
     facts = {"peak_mb": worker.peak_bytes() / 10**6}
     if seconds < SHORT_SECONDS:
         seconds = worker.ask("call")
-    result = path.with_name("kernel.npy")
-    worker.ask("save", path=str(result))
-    kernel = np.load(result)
+    worker.ask("save", path=str(path))
     try:
-        facts["error"] = check(f"{workload.name}, {candidate.name}", kernel, exact)
+        facts.update(facts_of(np.load(path)))
     except BaseException:
         worker.close()
         raise
-    if dtype == "float32":
-        facts["smallest_eigenvalue_error"] = smallest_eigenvalue_error(kernel, exact)
-    if setting:
-        facts = {**facts, "compile_seconds": compile_seconds, "setting": setting}
+    if compile_seconds is not None:
+        facts["compile_seconds"] = compile_seconds
     return Ready(worker, seconds, facts)

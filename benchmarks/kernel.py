@@ -6,8 +6,9 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks import environment, exponents, memory, record, workloads
+from benchmarks import exponents, memory, record, workloads
 from benchmarks.candidates import CANDIDATES, PLBOOK, first_calls
+from benchmarks.environment import NEURAL_TANGENTS, Unavailable
 from benchmarks.operations import kernel_operations
 from benchmarks.reference import exact_kernel
 from benchmarks.rounds import quartiles, ratios, run_rounds
@@ -27,11 +28,12 @@ def run(rounds, only):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
     python, missing = None, {}
     try:
-        python = environment.python()
-    except environment.Unavailable as reason:
+        python = NEURAL_TANGENTS.python()
+    except Unavailable as reason:
         missing = {"neural_tangents_missing": str(reason)}
         print(f"Going on without neural-tangents: {reason}.", flush=True)
-    new = {**record.conditions(), "parts": {}}
+    pins = NEURAL_TANGENTS.pins()
+    new = {**record.conditions(["torch", "numpy"], {name: pins[name] for name in ("neural-tangents", "jax")}), "parts": {}}
     old = record.load("kernel") if only and record.path_of("kernel").exists() else new
     record.merged(old, new)  # refuses before the work
     for part in only or PARTS:

@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from benchmarks import environment, workers
+from benchmarks import workers
 
 FOLDER = Path(__file__).parent / "results"
 
@@ -24,19 +24,13 @@ def machine():
     return {"processor": model, "cores": os.cpu_count(), "memory_gib": round(memory / 2**30)}
 
 
-def conditions():
-    """What numbers must share to stand in one record."""
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy")}
-    pins = environment.pins()
+def conditions(installed, peers):
+    """What numbers must share to stand in one record: machine, threads, versions of installed packages and of the peers."""
+    versions = {name: importlib.metadata.version(name) for name in installed}
     return {
         "machine": machine(),
         "threads": workers.THREADS,
-        "versions": {
-            "python": platform.python_version(),
-            **versions,
-            "neural-tangents": pins["neural-tangents"],
-            "jax": pins["jax"],
-        },
+        "versions": {"python": platform.python_version(), **versions, **peers},
     }
 
 
@@ -63,7 +57,7 @@ def merged(old, new):
     Raises:
         ValueError: if they were measured under different conditions.
     """
-    for key in conditions():
+    for key in ("machine", "threads", "versions"):
         if old[key] != new[key]:
             raise ValueError(
                 f"the record was measured with {key} {old[key]}, this run with {new[key]}; they cannot be mixed. "

@@ -1,18 +1,21 @@
-"""The kernel that all others must reproduce, by code that none of them shares, and the gate that refuses the rest."""
+"""The results that all others must reproduce, by code that none of them shares, and the gates that refuse the rest."""
 
 from dataclasses import replace
 
 import numpy as np
 import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 # Every float64 kernel must agree with the reference to this, relative to its largest entry.
 TOLERANCE = 1e-10
 # The Jacobian is formed row by row up to this size; above it the formula is used.
 JACOBIAN_BYTES = 10**9
+# Hessian norms are asked for to this relative accuracy, and must have it; the reference is better by far.
+NORM_TOLERANCE, NORM_REFERENCE = 1e-2, 1e-8
 
 
 class Inaccurate(Exception):
-    """A kernel is wrong, so that its time means nothing."""
+    """A result is wrong, so that its time means nothing."""
 
 
 def relative_error(kernel, exact):
@@ -78,3 +81,32 @@ def exact_kernel(workload):
 def _formula(workload):
     weights = [weight.detach().numpy() for weight in workload.network().parameters()]
     return kernel_by_formula(workload.inputs().numpy(), weights)
+
+
+def exact_hessian_norms(workload):
+    """The spectral norm of each equation's Hessian: two backward passes a product, to a tolerance far below the others'."""
+    network, norms = workload.network(), []
+    parameters = list(network.parameters())
+    size = sum(weight.numel() for weight in parameters)
+    for x in workload.inputs():
+        for value in network(x.unsqueeze(0)).reshape(-1):
+            pieces = torch.autograd.grad(value, parameters, create_graph=True)
+            gradient = torch.cat([piece.reshape(-1) for piece in pieces])
+
+            def product(vector):
+                pieces = torch.autograd.grad(gradient, parameters, torch.from_numpy(vector.reshape(-1)), retain_graph=True)
+                return torch.cat([piece.reshape(-1) for piece in pieces]).numpy()
+
+            start = np.random.default_rng(1).standard_normal(size)
+            operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
+            (found,) = eigsh(operator, k=1, which="LM", v0=start, tol=NORM_REFERENCE, return_eigenvectors=False)
+            norms.append(abs(found))
+    return np.array(norms)
+
+
+def check_norms(name, norms, exact):
+    """The largest relative error; above the tolerance, or with a NaN, it raises Inaccurate."""
+    error = float((np.abs(norms - exact) / exact).max())
+    if not error <= NORM_TOLERANCE:
+        raise Inaccurate(f"{name}: a Hessian norm is off by {error:.2g} of itself; asked for was {NORM_TOLERANCE:g}.")
+    return error

@@ -22,7 +22,8 @@ from plbook.conditions import (
     uniform_conditioning,
 )
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
-from plbook.hessian import HessianNorms, hessian_norms
+from plbook.diagnosis import Diagnosis, diagnose
+from plbook.hessian import ExtremeEigenvalues, HessianNorms, LossHessianSpectrum, hessian_norms, loss_hessian_spectrum
 from plbook.networks import MLP, ConvNet, ResNet
 from plbook.systems import NetworkSystem, System
 from plbook.tangent_kernel import (
@@ -55,10 +56,13 @@ __all__ = [
     "ConditionNumber",
     "ConditionNumberBound",
     "ConvNet",
+    "Diagnosis",
+    "ExtremeEigenvalues",
     "HessianNorms",
     "JacobianLipschitzBound",
     "KernelRoutes",
     "KernelSpectrum",
+    "LossHessianSpectrum",
     "NetworkSystem",
     "PLStarCheck",
     "PLStarCurve",
@@ -77,6 +81,7 @@ __all__ = [
     "condition_number",
     "condition_number_bound",
     "datasets",
+    "diagnose",
     "distributed_tangent_kernel",
     "explain_kernel",
     "gradient_descent",
@@ -89,6 +94,7 @@ __all__ = [
     "kernel_spectrum",
     "kernel_vector_product",
     "linearized_losses",
+    "loss_hessian_spectrum",
     "output_conditioning",
     "output_transform",
     "pl_ratio",

@@ -185,3 +185,31 @@ class _Draw:
     def output(self, fan_in, output_size, activation, positions=1):
         layers = [Divide(sqrt(fan_in)), self.layer(nn.Linear, fan_in * positions, output_size)]
         return layers if activation is None else [*layers, ACTIVATIONS[activation]()]
+
+
+def Antisymmetric(input_size, width, *, seed=0):
+    """One hidden layer of tanh units in two copies with opposite output weights: f starts as the zero function.
+
+    f(x) = v . tanh(W x / sqrt(m_0)) / sqrt(width) with W = [A; A] and v = [b; -b]; the entries of A are drawn from N(0, 1),
+    those of b are +1 or -1. All weights are trained, each copy for itself.
+
+    Args:
+        input_size: m_0, the number of input features.
+        width: the number of hidden units, both copies together; even.
+        seed: of the generator that draws the weights.
+
+    Returns:
+        A torch.nn.Sequential in float64, built like `MLP(input_size, [width])`.
+
+    Raises:
+        ValueError: for a width that is odd, and for what `MLP` refuses.
+    """
+    network = MLP(input_size, [width], seed=seed)
+    if width % 2:
+        raise ValueError(f"width must be even, since half of the units are copies of the others; got {width}.")
+    hidden, output = network.parameters()
+    with torch.no_grad():
+        hidden[width // 2 :] = hidden[: width // 2]
+        output.sign_()
+        output[:, width // 2 :] = -output[:, : width // 2]
+    return network

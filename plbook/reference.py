@@ -30,6 +30,27 @@ def hessian_norms(system, w):
     return torch.linalg.eigvalsh(hessians(system, w)).abs().amax(dim=1)
 
 
+def one_hidden_layer_hessian_eigenvalues(inner, outer, x):
+    """All eigenvalues of the Hessian of f = v^T tanh(U x / sqrt(d)) / sqrt(m) by (U, v) but zeros, for U = inner, v = outer.
+
+    After a rotation it splits into a 2 x 2 block for each neuron, [[v tanh''(a) s^2, tanh'(a) s], [tanh'(a) s, 0]] / sqrt(m)
+    with s = |x| / sqrt(d) and a its entry of U x / sqrt(d).
+    """
+    a, s = inner @ x / len(x) ** 0.5, x.norm() / len(x) ** 0.5
+    first = 1 - a.tanh() ** 2
+    second = -2 * a.tanh() * first
+    blocks = torch.stack([torch.stack([outer * second * s**2, first * s], 1), torch.stack([first * s, 0 * a], 1)], 1)
+    return torch.linalg.eigvalsh(blocks / len(outer) ** 0.5).reshape(-1).sort().values
+
+
+def loss_hessians(system, w):
+    """The Hessian of the loss, DF^T DF and the sum of r_i H_i, each by its own formula."""
+    residual = system.value(w) - system.targets
+    whole = torch.autograd.functional.hessian(lambda v: 0.5 * ((system.value(v) - system.targets) ** 2).sum(), w)
+    matrix = jacobian(system, w)
+    return whole, matrix.T @ matrix, torch.einsum("i,ipq->pq", residual, hessians(system, w))
+
+
 def pl_ratio(system, w):
     w = w.detach().clone().requires_grad_()
     loss = 0.5 * ((system.value(w) - system.targets) ** 2).sum()

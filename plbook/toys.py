@@ -70,6 +70,22 @@ def copies(num_equations):
     return System(lambda w: (w**2 / 2).expand(num_equations), [0.0] * num_equations, [1.0], jacobian_lipschitz=num_equations**0.5)
 
 
+def sharpest(target, num_equations=1, num_parameters=2):
+    """F(w) = (w1 - |w|^2/2, w2, ..., wn), y = (target, 0, ..., 0), start 0: where the PL*-Kantorovich theorem is sharp.
+
+    DF(0) = [I 0] and |DF(w) - DF(v)|_2 = |w - v|, so lambda0 = beta = 1 and h = target. The solutions, w2 = ... = wn = 0
+    and |w - e1|^2 = 1 - 2 target, form a sphere around e1; its nearest point to the start is 1 - sqrt(1 - 2 target) away.
+    There are none for target > 1/2.
+    """
+
+    def value(w):
+        return torch.cat([w[:1] - w @ w / 2, w[1:num_equations]])
+
+    targets = torch.zeros(num_equations, dtype=torch.float64)
+    targets[0] = target
+    return System(value, targets, torch.zeros(num_parameters), jacobian_lipschitz=1.0)
+
+
 def quadratics(num_equations, num_parameters, *, seed=0):
     """F_i(w) = <b_i, w> + 1/2 <w, C_i w> with symmetric C_i, everything Gaussian. Row i of DF is b_i + C_i w.
 

@@ -99,15 +99,15 @@ def case(seed):
 
 
 def measure(seed):
-    """The bounds of one case, and the largest lower bounds found: (of `value`, of `centre`)."""
+    """The bounds of one case, and the largest lower bounds found: (of `value`, of `center`)."""
     system, radius = case(seed)
     bound = pl.jacobian_lipschitz_bound(system, radius)
-    found, found_centre = attack(system, radius, seed)
+    found, found_center = attack(system, radius, seed)
     return {
         "seed": seed,
         "rigour": bound.rigour,
         "ratio": ratio(bound.value, found),
-        "centre_ratio": ratio(bound.centre, found_centre),
+        "center_ratio": ratio(bound.center, found_center),
     }
 
 
@@ -119,25 +119,25 @@ def attack(system, radius, seed):
     """(largest curvature or slope between points of the ball, largest slope from its center)."""
     w, draw = system.start, torch.Generator().manual_seed(seed + 2 * 10**6)
     jacobian, second = jacrev(system.value), hessian(system.value)
-    center, found, found_centre = jacobian(w), 0.0, 0.0
+    center, found, found_center = jacobian(w), 0.0, 0.0
     points = [w] + [inside(w, radius, draw) for _ in range(POINTS if radius else 0)]
     for point in points:
         for _ in range(ASCENTS if radius else 1):
             value, directions = curvature(second(point), draw)
             found = max(found, value)
             if radius == 0:
-                found_centre = value
+                found_center = value
                 break
             away = point - w
             if away.norm() > 1e-3 * radius:
                 slope = (torch.linalg.matrix_norm(jacobian(point) - center, 2) / away.norm()).item()
-                found_centre, found = max(found_centre, slope), max(found, slope)
+                found_center, found = max(found_center, slope), max(found, slope)
             u, a, b = directions
             uphill = grad(lambda v: ((hessian(system.value)(v) @ a) @ b) @ u)(point)
             if not uphill.any():
                 break
             point = w + radius * (uphill / uphill.norm())
-    return found, found_centre
+    return found, found_center
 
 
 def inside(w, radius, draw):
@@ -169,9 +169,9 @@ def normalized(vector):
 
 
 def summary(results):
-    bad = [r for r in results if r["rigour"] != "verified" or min(r["ratio"], r["centre_ratio"]) < 1]
+    bad = [r for r in results if r["rigour"] != "verified" or min(r["ratio"], r["center_ratio"]) < 1]
     return {
         "smallest_ratio": min(r["ratio"] for r in results),
-        "smallest_centre_ratio": min(r["centre_ratio"] for r in results),
+        "smallest_center_ratio": min(r["center_ratio"] for r in results),
         "failures": bad,
     }

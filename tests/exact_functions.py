@@ -61,6 +61,9 @@ TORCH = SimpleNamespace(
     group_normalization=lambda x: nn.functional.group_norm(x[None], 1)[0],
     batch_normalization=lambda x, mean, var: nn.functional.batch_norm(x[None], mean, var)[0],
     log_softmax=lambda x: x.log_softmax(0),
+    log_sum=lambda x: x.logsumexp(0),
+    norm=torch.linalg.vector_norm,
+    running=lambda x: x.cumsum(0),
     softmax=lambda x: x.softmax(0),
     attention=lambda q, k, v: (q @ k.T).softmax(1) @ v,
     **{name: getattr(torch, name) for name in NAMES},
@@ -79,6 +82,9 @@ EXACT = SimpleNamespace(
     group_normalization=exact_normalization,
     batch_normalization=lambda x, mean, var: (x - mean) / EXACT.sqrt(var + mpmath.mpf(1e-5)),
     log_softmax=exact_log_softmax,
+    log_sum=lambda x: mpmath.log(EXACT.exp(x).sum()),
+    norm=lambda x: mpmath.sqrt((x**2).sum()),
+    running=np.cumsum,
     softmax=lambda x: EXACT.exp(exact_log_softmax(x)),
     attention=lambda q, k, v: np.stack([EXACT.exp(exact_log_softmax(row)) for row in q @ k.T]) @ v,
     **{name: np.frompyfunc(getattr(mpmath, name), 1, 1) for name in NAMES},
@@ -105,6 +111,8 @@ SMOOTH = {
     "roots": lambda xp, w: xp.sqrt(w**2 + 2) - (w * w).sum() ** 0.5,
     "hyperbolic": lambda xp, w: xp.sinh(w) - xp.cosh(w) + xp.atan(w) + xp.expm1(w / 2),
     "negative powers": lambda xp, w: (w**2 + 1) ** -3 + (w**2 + 1) ** -0.5,
+    "norms": lambda xp, w: xp.norm(w) * xp.array([1.0, 2.0]) + xp.norm(xp.sin(w)),
+    "running sums": lambda xp, w: xp.running(xp.sin(w) * w),
     "shares": lambda xp, w: xp.exp(w) / xp.exp(w).sum(),
     "network": lambda xp, w: xp.tanh(xp.array(MATRIX) @ xp.tanh(w * 0.7)) @ xp.array([[1.0, 0.5], [-0.3, 2.0], [0.2, -1.0]]),
 }
@@ -117,7 +125,7 @@ LAYERS = {
     "layer norm": lambda xp, w: xp.normalization(xp.array(MATRIX) @ w) * xp.array([1.5, -0.3, 2.0]) + w[0],
     "group norm": lambda xp, w: xp.group_normalization(xp.tanh(w)) * w[1],
     "batch norm": lambda xp, w: xp.batch_normalization(w * w, xp.array([0.1, 0.2, 0.3, 0.4]), xp.array([1.0, 2.0, 0.5, 1e-3])),
-    "softmax": lambda xp, w: xp.softmax(w * 3) + xp.log_softmax(w),
+    "softmax": lambda xp, w: xp.softmax(w * 3) + xp.log_softmax(w) * xp.log_sum(2 * w),
     "attention": lambda xp, w: xp.attention(
         w.reshape(2, 2), xp.sin(w.reshape(2, 2)), xp.array([[1.0, -0.2], [0.3, 2.0]])
     ).reshape(-1),

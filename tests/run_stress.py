@@ -18,15 +18,18 @@ from pathlib import Path
 
 import bound_slopes
 import curvature_trials
+import flint
 import mpmath
 import near_duplicates
 import numpy
 import torch
 import unsolvable
+import verified_eigenvalues
 from tqdm import tqdm
 
 SUITES = {
     "near_duplicates": near_duplicates,
+    "verified_eigenvalues": verified_eigenvalues,
     "curvature_trials": curvature_trials,
     "bound_slopes": bound_slopes,
     "unsolvable": unsolvable,
@@ -44,7 +47,7 @@ def processor():
 
 
 def versions():
-    modules = {module.__name__: module.__version__ for module in (torch, numpy, mpmath)}
+    modules = {module.__name__: module.__version__ for module in (torch, numpy, mpmath, flint)}
     return {"python": platform.python_version(), **modules}
 
 

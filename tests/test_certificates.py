@@ -5,7 +5,7 @@ from unittest import mock
 import pytest
 import torch
 import unsolvable
-from helpers import EXAMPLES, network, randn
+from helpers import EXAMPLES, Forward, network, randn
 from hypothesis import given
 from hypothesis import settings as runs
 from hypothesis import strategies as st
@@ -288,3 +288,68 @@ def test_polishing_says_when_it_cannot_go_on():
 def test_polishing_options(max_steps):
     with pytest.raises(ValueError, match="max_steps"):
         pl.polish(pl.toys.square(), max_steps=max_steps)
+
+
+# Found by attacks: each of these was certified once
+
+
+def steep(inside, outside):
+    """tanh(w x) times a factor, at weights whose products with the inputs are moderate."""
+
+    def forward(m, x):
+        return torch.tanh(m.layer(x)) * outside
+
+    module = Forward(forward, layer=nn.Linear(2, 1, bias=False)).double()
+    with torch.no_grad():
+        module.layer.weight.fill_(0.9 / inside)
+    return module
+
+
+@pytest.mark.parametrize("inside, outside", [(1e-150, 1e100), (1e-170, 1e100), (1e150, 1e-150), (1.0, 1e-165)])
+def test_numbers_whose_squares_underflow(inside, outside):
+    module = steep(inside, outside)
+    system = pl.NetworkSystem(module, torch.eye(2, dtype=torch.float64) * inside, torch.full((2, 1), 1.01 * outside, dtype=torch.float64))
+    assert not pl.certify_solution(system).holds
+
+
+class InPlace(nn.Module):
+    """A skip around an activation that works in place adds the activation to itself; hidden behind a large second output."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        self.first, self.second = nn.Linear(1, 2, bias=False), nn.Linear(1, 2, bias=False)
+        self.act = nn.SiLU(inplace=True)
+        with torch.no_grad():
+            for weight, value in ((self.a.weight, [[-0.7784645427610738]]), (self.b.weight, [[1e12]])):
+                weight.copy_(torch.tensor(value))
+            for weight, value in ((self.first.weight, [[1.0], [0.0]]), (self.second.weight, [[0.0], [1.0]])):
+                weight.copy_(torch.tensor(value)).requires_grad_(False)
+        self.double()
+
+    def forward(self, x):
+        h = self.a(x)
+        a = self.act(h)
+        return self.first(a + h) + self.second(self.b(x))
+
+
+def test_an_activation_in_place_is_not_misread():
+    system = pl.NetworkSystem(InPlace(), torch.ones(1, 1, dtype=torch.float64), torch.tensor([[-0.5669290855221476, 1e12]]).double())
+    assert not pl.certify_solution(system).holds
+
+
+def test_whole_numbers_made_on_the_way_are_not_enclosed():
+    function = lambda w: w + torch.full_like(w, 2.7, dtype=torch.int64)  # noqa: E731
+    found = pl.certify_solution(pl.System(function, [3.0], [0.3], jacobian_lipschitz=0.0))
+    assert not found.holds and found.rigour != "verified"
+
+
+def test_mu_holds_on_the_whole_closed_ball():
+    """F = w - w^2 / 2 with y = 0.3: K = (1 - w)^2 at the far end of the ball, in exact arithmetic."""
+    found = pl.certify_solution(pl.System(lambda w: w - w * w / 2, [0.3], [0.0], jacobian_lipschitz=1.0))
+    assert Fraction(found.mu) <= (1 - Fraction(found.radius)) ** 2
+
+
+def test_a_constant_that_is_no_float_is_rounded_up():
+    found = pl.certify_solution(pl.System(lambda w: w**2 / 6, [0.0], [0.1], jacobian_lipschitz=Fraction(1, 3)))
+    assert Fraction(found.jacobian_lipschitz) >= Fraction(1, 3)

@@ -1,5 +1,6 @@
 import importlib
 import math
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,6 +24,9 @@ X = np.array([1.0, 10.0, 100.0])
 LABELS = torch.tensor([3, 1, 3, 1, 2])
 WIDTHS = [16, 64, 256]
 DRAWS = np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], [3.0, 4.0, 9.0]])
+CERTIFICATES = [SimpleNamespace(holds=True, radius=0.5), SimpleNamespace(holds=False, radius=math.nan)]
+ASKED = {"ours": 0.5, "theirs": 0.005}
+REPORT = pl.diagnose(torch.nn.Linear(4, 1), randn(3, 4), randn(3))
 KERNEL = pl.tangent_kernel(pl.toys.linear(randn(5, 6), torch.zeros(5)))
 BRACKETS = [pl.UniformConditioning(R, low, high, torch.zeros(1), "verified") for R, low, high in [(0.1, 1.8, 2.0), (1.0, 0.0, 1.0)]]
 GUARANTEES = {"first": ([0.1, 0.4, 1.0], [1.5, 0.1, 0.0]), "second": ([0.1, 2.0], [1.8, 0.5])}
@@ -41,6 +45,9 @@ FIGURES = {
     "brackets": lambda: figures.brackets(BRACKETS, GUARANTEES, start=2.0),
     "bottlenecks": lambda: figures.bottlenecks(WIDTHS, DRAWS, DRAWS / 10),
     "shares": lambda: figures.shares([2, 3, 5], {"one": [0.9, 0.7, 0.4], "two": [1.0, 1.0, 0.9]}, {"promise": 0.95, "limit": 0.8}),
+    "certified_balls": lambda: figures.certified_balls(SYSTEM, [(2.0, 1.0), (0.5, -1.0)], CERTIFICATES),
+    "widths_needed": lambda: figures.widths_needed([100, 1600], [[4.0, 1.0], [2.0, 0.5], [1.6, 0.4]], ASKED, trained=4),
+    "diagnosis": lambda: figures.diagnosis(REPORT),
     "landscape": lambda: figures.landscape(SYSTEM, mu=2.0, singular_points=[(0.0, 0.0)], trajectories=[RUN]),
 }
 
@@ -180,6 +187,67 @@ def test_shares_are_drawn_beside_what_was_promised():
     promise, limit = lines(figure, style.THEORY)
     assert promise.tolist() == [[2, 3, 5], 3 * [0.95]] and limit.tolist() == [[2, 3, 5], 3 * [0.8]]
     assert {line.get_linestyle() for line in figure.axes[0].lines if line.get_color() == style.THEORY} == {"--"}
+
+
+# Certificates
+
+
+def test_certified_balls_are_drawn_around_their_points_and_the_rest_crossed_out():
+    figure = FIGURES["certified_balls"]()
+    axes = figure.axes[0]
+    (disc,) = axes.patches
+    assert disc.center == (2.0, 1.0) and disc.radius == 0.5
+    assert lines(figure, style.MEASURED)[0].T.tolist() == [[2.0, 1.0]]
+    assert lines(figure, style.SINGULAR)[0].T.tolist() == [[0.5, -1.0]]
+    # The curve of solutions is the hyperbola w1 w2 = 1, to within half a cell of the grid.
+    curve = np.concatenate([path.vertices for path in axes.collections[0].get_paths()])
+    assert len(curve) > 100 and np.abs(curve.prod(axis=1) - 1).max() < 0.02
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["solutions, F(w) = y", "certified ball", "no certificate"]
+    all_hold = figures.certified_balls(SYSTEM, [(2.0, 1.0)], CERTIFICATES[:1])
+    assert [text.get_text() for text in all_hold.legends[0].get_texts()] == legend[:2]
+    with pytest.raises(ValueError, match="one equation in two unknowns, got 2 in 3"):
+        figures.certified_balls(pl.toys.chain(), [(0.0, 0.0, 0.0)], CERTIFICATES[:1])
+
+
+def test_widths_needed_extrapolates_the_last_median_to_each_threshold():
+    """Medians 2 and 0.5 at the widths 100 and 1600; with slope -1/2, 0.5 is met at 1600 and 0.005 at 1600 * 100^2."""
+    figure = FIGURES["widths_needed"]()
+    *networks, medians = lines(figure, style.MEASURED)
+    assert [row[1].tolist() for row in networks] == [[4.0, 1.0], [2.0, 0.5], [1.6, 0.4]]
+    assert close(medians, [[100, 1600], [2.0, 0.5]])
+    law, *levels = lines(figure, style.THEORY)
+    assert close(law, [[1600, 1.6e7], [0.5, 0.005]])
+    assert close(levels[0], [[4, 1600], [0.5, 0.5]]) and close(levels[1].ravel(), [1600, 0.5])
+    assert close(levels[2], [[4, 1.6e7], [0.005, 0.005]]) and close(levels[3].ravel(), [1.6e7, 0.005])
+    assert lines(figure, style.SOLUTIONS)[0][0].tolist() == [4, 4]
+
+
+def test_a_diagnosis_shows_the_spectrum_the_pl_ratio_and_the_step_size():
+    figure = FIGURES["diagnosis"]()
+    (eigenvalues,) = lines(figure, style.SPECTRUM)
+    assert close(eigenvalues, [[1, 2, 3], REPORT.eigenvalues.flip(0)])
+    (ratio,), (step,) = lines(figure, style.MEASURED), lines(figure, style.THEORY)
+    assert close(ratio[1], REPORT.pl_ratio) and close(step[1], 1 / REPORT.step_size)
+    assert figure.axes[0].get_yscale() == "log" and not figure.axes[0].patches
+
+
+def test_a_diagnosis_shades_the_error_bar_over_eigenvalues_that_are_not_resolved():
+    inputs, targets = randn(3, 4), randn(3)
+    report = pl.diagnose(torch.nn.Linear(4, 1), torch.cat([inputs, inputs[:1]]), torch.cat([targets, targets[:1]]))
+    figure = figures.diagnosis(report)
+    assert close(lines(figure, style.SPECTRUM)[0], [[1, 2, 3], report.eigenvalues.flip(0)[:3]])
+    (bar,) = figure.axes[0].patches
+    assert bar.get_height() == report.spectrum.error
+    assert "1 not told from 0" in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_a_diagnosis_of_a_network_that_does_not_react():
+    module = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1, bias=False))
+    with torch.no_grad():
+        module[0].bias.fill_(-1e3)
+    figure = figures.diagnosis(pl.diagnose(module, randn(3, 4), randn(3)))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["3 not told from 0"]
 
 
 # The landscape

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 import plbook as pl
 from plbook import reference
-from plbook.networks import ACTIVATIONS, Divide, Elementwise, Skip
+from plbook.networks import ACTIVATIONS, Antisymmetric, Divide, Elementwise, Skip
 
 FORMULAS = {
     "tanh": torch.tanh,
@@ -223,9 +223,47 @@ def test_the_scaling_leaves_kernel_entries_and_positions_undivided():
 # What every network of the book offers
 
 
+# Antisymmetric
+
+
+def test_an_antisymmetric_network_is_two_copies_of_opposite_sign():
+    """v . tanh(W x / sqrt(m_0)) / sqrt(width) by hand; 0 at the start, and no longer when one copy moves alone."""
+    module, inputs = Antisymmetric(4, 10), randn(6, 4)
+    hidden, output = (w.detach() for w in weights(module))
+    assert torch.equal(hidden[:5], hidden[5:]) and torch.equal(output[:, :5], -output[:, 5:])
+    assert torch.equal(output.abs(), torch.ones_like(output))
+    assert module(inputs).abs().max() < 1e-15  # ten roundings of numbers below 1/3
+    moved = randn(10, 4)
+    with torch.no_grad():
+        module[1].weight.copy_(moved)
+    expected = torch.tanh(inputs @ moved.T / 2) @ output.T / math.sqrt(10)
+    assert_close(module(inputs), expected, **SAME)
+    assert expected.abs().max() > 0.1
+
+
+def test_the_kernel_of_an_antisymmetric_network_is_that_of_one_copy():
+    """K is a sum over units divided by their number, and the units of the second copy add what those of the first did."""
+    module, inputs = Antisymmetric(5, 12, seed=3), randn(4, 5)
+    single = pl.MLP(5, [6])
+    with torch.no_grad():
+        for half, whole in zip(weights(single), weights(module)):
+            half.copy_(whole[:6] if len(whole) > 1 else whole[:, :6])
+    kernels = [pl.tangent_kernel(pl.NetworkSystem(network, inputs, torch.zeros(4))) for network in (module, single)]
+    assert_close(*kernels, **SAME)
+
+
+def test_half_of_the_output_weights_are_negative_and_the_rest_standard_normal():
+    """2,000 signs and 20,000 entries: three standard errors."""
+    hidden, output = (w.detach() for w in weights(Antisymmetric(10, 4000)))
+    assert abs(output[:, :2000].mean()) < 3 / math.sqrt(2000)
+    assert not torch.equal(hidden, Antisymmetric(10, 4000, seed=1)[1].weight)
+    assert abs(hidden.mean()) < 3 / math.sqrt(20_000) and abs(hidden[:2000].var() - 1) < 3 * math.sqrt(2 / 20_000)
+
+
 NETWORKS = {
     "MLP": (lambda: pl.MLP(3, [5, 4], 2), (3,)),
     "bottleneck": (lambda: pl.MLP(3, [8, 2, 8], 2, activation="softplus"), (3,)),
+    "Antisymmetric": (lambda: Antisymmetric(3, 8, seed=1), (3,)),
     "ResNet": (lambda: pl.ResNet(3, [5, 5, 4, 4], 2), (3,)),
     "ResNet, output activation": (lambda: pl.ResNet(4, [4, 4], 1, activation="gelu", output_activation="sigmoid"), (4,)),
     "ConvNet": (lambda: pl.ConvNet((2, 3, 4), [3, 2], 2), (2, 3, 4)),
@@ -277,6 +315,8 @@ def test_a_bottleneck_passes_no_more_than_its_width():
         (lambda: pl.MLP(3, [5], 0), ["[3, 5, 0]"]),
         (lambda: pl.MLP(3, [5], activation="swish"), ["'swish'", "tanh", "silu"]),
         (lambda: pl.MLP(3, [5], output_activation="softmax"), ["'softmax'", "tanh"]),
+        (lambda: Antisymmetric(3, 5), ["even", "5"]),
+        (lambda: Antisymmetric(3, 0), ["[3, 0, 1]", ">= 1"]),
         (lambda: pl.ResNet(3, 5), ["widths", "list", "[5]"]),
         (lambda: pl.ResNet(3, [5, 0]), ["[3, 5, 0, 1]", ">= 1"]),
         (lambda: pl.ResNet(3, [5], activation="swish"), ["'swish'"]),

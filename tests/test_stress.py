@@ -28,6 +28,12 @@ def test_near_duplicates_ran_a_thousand_cases():
     assert record["cases"] == sum(row["cases"] for row in record["resolved by ratio"].values()) == 1000
 
 
+def test_verified_eigenvalues_ran_a_thousand_cases():
+    record = stored("verified_eigenvalues")
+    assert record["cases"] == sum(row["cases"] for row in record["kinds"].values()) == 1000
+    assert max(row["most rows"] for row in record["kinds"].values()) >= 195
+
+
 def test_a_short_or_failed_record_is_found():
     record = stored("near_duplicates")
     assert shortcomings("near_duplicates", {**record, "cases": 999})
@@ -38,6 +44,7 @@ def test_a_failure_is_recorded_and_ends_the_command(monkeypatch, tmp_path):
     right = near_duplicates.measure(0)
     results = [right, replace(right, seed=1, largest=2 * right.largest)]
     monkeypatch.setattr(run_stress, "RECORDS", tmp_path)
+    monkeypatch.setattr(run_stress, "SUITES", {"near_duplicates": near_duplicates})
     monkeypatch.setattr(run_stress, "run", lambda name, suite: results)
     with pytest.raises(SystemExit, match="3 failures"):
         run_stress.main(["near_duplicates"])

@@ -19,6 +19,11 @@ CLOSED_FORMS = {
     "repeated": (toys.repeated(), lambda a: [a, a], lambda a: [[1.0], [1.0]]),
     "chain": (toys.chain(), lambda a, b, c: [a * b, b * c], lambda a, b, c: [[b, a, 0.0], [0.0, c, b]]),
     "copies": (toys.copies(3), lambda a: [a**2 / 2] * 3, lambda a: [[a]] * 3),
+    "sharpest": (
+        toys.sharpest(0.4, 2, 3),
+        lambda a, b, c: [a - (a**2 + b**2 + c**2) / 2, b],
+        lambda a, b, c: [[1 - a, -b, -c], [0.0, 1.0, 0.0]],
+    ),
     "sines": (
         toys.sines(A, randn(3)),
         lambda w: [math.sin(a) for a in A @ torch.stack(w)],
@@ -38,6 +43,7 @@ LIPSCHITZ = {
     "product": toys.product(),
     "square": toys.square(),
     "copies": toys.copies(5),
+    "sharpest": toys.sharpest(0.3, 3, 5),
     "sines": toys.sines(A, randn(3)),
 }
 
@@ -68,7 +74,7 @@ def test_lipschitz_constants_are_true(name):
     ratios = [beta_ratio(system, *pair) for pair in 3 * randn(200, 2, p)]
     assert max(ratios) <= system.jacobian_lipschitz * (1 + 1e-12)
     # Where DF is affine on a line or a rotation of w the constant is attained by every pair: no smaller one is true.
-    if name in ("product", "square", "copies"):
+    if name in ("product", "square", "copies", "sharpest"):
         assert min(ratios) >= system.jacobian_lipschitz * (1 - 1e-9)
 
 
@@ -98,6 +104,33 @@ def test_singular_points_of_the_cubic():
         w = torch.tensor([w1, 0.0], dtype=torch.float64)
         assert not pl.tangent_kernel(toys.cubic(), w).any()
         assert toys.cubic().value(w).item() == pytest.approx(value)
+
+
+@pytest.mark.parametrize("n, p", [(1, 1), (1, 2), (2, 2), (2, 4), (3, 7)])
+def test_the_sharpest_system_has_the_numbers_of_its_docstring(n, p):
+    """At the start lambda0 = 1 and r0 = target = h. The nearest solution is (1 - sqrt(1 - 2h), 0, ..., 0)."""
+    for target in (0.1, 0.3, 0.5):
+        system = toys.sharpest(target, n, p)
+        assert pl.kernel_spectrum(system).smallest == 1 and system.residual(system.start).norm() == target
+        nearest = torch.zeros(p, dtype=torch.float64)
+        nearest[0] = 1 - math.sqrt(1 - 2 * target)
+        assert system.residual(nearest).norm() < 1e-15
+        # Other solutions: e1 plus vectors of length sqrt(1 - 2 target) along w1 and the last p - n unknowns.
+        free = [0, *range(n, p)]
+        for direction in randn(20, len(free)):
+            solution = torch.zeros(p, dtype=torch.float64)
+            solution[free] = math.sqrt(1 - 2 * target) * direction / direction.norm()
+            solution[0] += 1
+            assert system.residual(solution).norm() < 1e-14
+            assert solution.norm() >= nearest.norm() - 1e-12
+
+
+def test_the_sharpest_system_has_no_solution_beyond_one_half():
+    """F_1 = 1/2 - |w - e1|^2/2 is at most 1/2, so the residual never falls below target - 1/2, which e1 attains."""
+    system = toys.sharpest(0.6, 2, 4)
+    points = torch.cat([3 * randn(500, 4), torch.eye(4, dtype=torch.float64)[:1]])
+    residuals = [system.residual(w).norm().item() for w in points]
+    assert min(residuals) == residuals[-1] == pytest.approx(0.1)
 
 
 def test_quadratics_have_constant_symmetric_hessians_and_an_affine_jacobian():

@@ -165,7 +165,7 @@ def test_descent_goes_below_what_sampling_finds():
 
 @dataclass
 class Beta:
-    centre: float
+    center: float
     rigour: str
 
 

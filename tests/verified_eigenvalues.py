@@ -14,6 +14,7 @@ from plbook.verified import smallest_eigenvalue_bound
 from plbook.verified.rounding import UNIT
 
 DIGITS = 50
+COLUMNS = 24
 SEEDS = range(1000, 2000)
 
 
@@ -73,29 +74,38 @@ def draw_case(seed):
 
 
 def positive_definite(rows):
-    """Whether a symmetric matrix, given by balls (its lower triangle), is: True, False, or None if 50 digits do not tell."""
-    factor = []
+    """Whether a symmetric matrix of balls (its lower triangle counts) is: True, False, or None if 50 digits do not tell.
+
+    By Cholesky factorization, some columns at a time: what they leave of the others is one product of matrices.
+    """
     with flint.ctx.workdps(DIGITS):
-        for i, given in enumerate(rows):
-            row = []
-            for j in range(i):
-                rest = given[j]
-                for left, right in zip(row, factor[j]):
-                    rest -= left * right
-                row.append(rest / factor[j][j])
-            pivot = given[i]
-            for left in row:
-                pivot -= left * left
-            if not pivot > 0:
-                return False if pivot < 0 else None
-            factor.append([*row, pivot.sqrt()])
+        while rows:
+            factor = []
+            for i, given in enumerate(rows):
+                row = []
+                for j in range(min(i, COLUMNS)):
+                    rest = given[j]
+                    for left, right in zip(row, factor[j]):
+                        rest -= left * right
+                    row.append(rest / factor[j][j])
+                if i < COLUMNS:
+                    pivot = given[i]
+                    for left in row:
+                        pivot -= left * left
+                    if not pivot > 0:
+                        return False if pivot < 0 else None
+                    row.append(pivot.sqrt())
+                factor.append(row)
+            below = flint.arb_mat(factor[COLUMNS:] or [[0]])
+            spent = (below * below.transpose()).tolist()
+            rows = [[a - b for a, b in zip(row[COLUMNS:], taken)] for row, taken in zip(rows[COLUMNS:], spent)]
     return True
 
 
 def above(matrix, number):
     """Whether lambda_min(A) > number."""
     with flint.ctx.workdps(DIGITS):
-        rows = [[flint.arb(entry) for entry in row] for row in matrix.tolist()]
+        rows = flint.arb_mat(matrix.tolist()).tolist()
         for i, row in enumerate(rows):
             row[i] -= flint.arb(number)
     return positive_definite(rows)

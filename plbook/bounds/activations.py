@@ -9,6 +9,7 @@ from torch import nn
 
 # The derivatives are computed to a few units in the last place; ranges are widened by far more than that.
 WIDENING = 1e-13
+FAR = 1e6
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Activation:
 
     def _extremes(self, function, turns, low, high):
         """The function at both ends and at every turn inside, where there is one: shape (2 + turns, ...)."""
+        if self.period is not None:
+            # Far from 0 the turns are not known to rounding: one whole period there has the same extremes.
+            far = torch.maximum(low.abs(), high.abs()) > FAR
+            low, high = torch.where(far, 0.0, low), torch.where(far, self.period, high)
         candidates = [low, high]
         for turn in turns:
             if self.period is not None:
@@ -136,7 +141,8 @@ def of_module(module):
     """The Activation of a torch module, or None if this table does not have it."""
     kind = type(module)
     if kind is nn.Softplus:
-        return _scaled(_SOFTPLUS, module.beta)
+        # Beyond the threshold torch's code is the identity: below 20 that is a jump, not rounding.
+        return _scaled(_SOFTPLUS, module.beta) if module.threshold >= 20 and module.beta > 0 else None
     if kind is nn.GELU:
         return _GELU if module.approximate == "none" else None
     return {nn.Tanh: _TANH, nn.Sigmoid: _SIGMOID, nn.SiLU: _SILU}.get(kind)

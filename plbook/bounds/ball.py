@@ -46,9 +46,9 @@ def ball_constants(system, radius, w=None):
     radius, slope = bound.radius, known.jacobian_norm
     return BallConstants(
         radius=radius,
-        jacobian_norm=(slope + bound.centre * radius) * SLACK,
+        jacobian_norm=(slope + bound.center * radius) * SLACK,
         jacobian_lipschitz=bound.value,
-        residual_norm=(known.residual_norm + (slope + bound.centre * radius / 2) * radius) * SLACK,
+        residual_norm=(known.residual_norm + (slope + bound.center * radius / 2) * radius) * SLACK,
         start_residual_norm=known.residual_norm,
         rigour=min(bound.rigour, known.rigour, key=RIGOURS.index),
     )

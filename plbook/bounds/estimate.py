@@ -47,7 +47,8 @@ def largest_curvature_found(system, radius, w):
 def _inside(point, w, radius):
     """The nearest point of the ball."""
     away = point - w
-    return w + away * min(1.0, radius / away.norm().item())
+    distance = away.norm().item()
+    return w + away * (radius / distance) if distance > radius else point
 
 
 def _curvature(system):

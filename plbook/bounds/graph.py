@@ -6,6 +6,8 @@ from math import prod
 
 import torch
 from torch import fx, nn
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from plbook.bounds import activations
 from plbook.systems.guards import same
@@ -13,8 +15,10 @@ from plbook.systems.guards import same
 POOLINGS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 RESHAPING = {torch.flatten, torch.reshape, torch.squeeze, "flatten", "view", "reshape", "squeeze"}
-ADDING = {operator.add, operator.iadd, torch.add, "add"}
+ADDING = {operator.add, torch.add, "add"}
 SUBTRACTING = {operator.sub, torch.sub, "sub"}
+# What torch itself passes on for silu and gelu.
+HARMLESS = ({"inplace": False}, {"approximate": "none"})
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 KINKED_REASON = "the derivative of {name} jumps, so DF has no Lipschitz constant; use a smooth activation such as tanh or GELU"
 
@@ -81,6 +85,8 @@ def read_graph(system):
             if shape[0] != len(system._samples):
                 raise NotLayered(f"{step.name} changes the number of samples")
             node.shape = tuple(shape[1:])
+            if node.kind == "sum" and any(nodes[source].shape != node.shape for source in node.sources):
+                raise NotLayered(f"{step.name} adds tensors of different shapes")
             if node.kind == "reshape":
                 node.kind, node.function = "scale", lambda x, shape=node.shape: x.reshape(len(x), *shape)
             numbers[step] = len(nodes)
@@ -88,9 +94,8 @@ def read_graph(system):
     if numbers.get(step.args[0]) != len(nodes) - 1:
         raise NotLayered("the output is not the last step of the forward function")
     _check_parameters(nodes, system)
-    w = system.nearby_point()
-    if not same(forward(nodes, parameters(system, w), system._samples)[-1], system._forward(w, system._samples)):
-        raise NotLayered("its layers, read one by one, do not give the module's output")
+    _check_trace(traced, system)
+    _check_values(nodes, system)
     return nodes
 
 
@@ -231,6 +236,8 @@ def _read_module(module, name, source):
     if kind is nn.Linear or kind in CONVOLUTIONS:
         if kind in CONVOLUTIONS and (module.groups != 1 or module.padding_mode != "zeros"):
             raise NotLayered(f"{name} is a convolution with groups or without zero padding")
+        if module.weight.shape != _weight_shape(module):
+            raise NotLayered(f"{name} has a weight of another shape than its attributes say")
         function = (lambda weight, x: nn.functional.linear(x, weight)) if kind is nn.Linear else _convolve(module)
         prefix = f"{name}." if name else ""
         bias = f"{prefix}bias" if module.bias is not None else None
@@ -239,32 +246,40 @@ def _read_module(module, name, source):
         return Node("scale", (source,), torch.clone, name=name)
     if kind is nn.Flatten:
         return Node("scale", (source,), module, name=name)
-    if kind in POOLINGS:
+    if kind in POOLINGS and getattr(module, "divisor_override", None) is None:
         return Node("fixed", (source,), module, name=name)
     activation = activations.of_module(module)
-    if activation is None:
+    if activation is None or getattr(module, "inplace", False):
         raise NotLayered(f"{name} is a {kind.__name__}")
     return Node("activation", (source,), activation=activation, name=name)
+
+
+def _weight_shape(layer):
+    if isinstance(layer, nn.Linear):
+        return (layer.out_features, layer.in_features)
+    return (layer.out_channels, layer.in_channels, *layer.kernel_size)
 
 
 def _read_function(step, sources):
     target, others = step.target, [argument for argument in step.args if not isinstance(argument, fx.Node)]
     name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+    if name in activations.KINKED_NAMES or name.startswith(("max_pool", "adaptive_max_pool")):
+        raise Kinked(KINKED_REASON.format(name=name))
+    if step.kwargs not in ({}, *HARMLESS) and target not in RESHAPING:
+        raise NotLayered(f"{name} has options ({', '.join(step.kwargs)})")
     table = activations.METHODS if step.op == "call_method" else activations.FUNCTIONS
-    if target in table:
+    if target in table and len(step.args) == 1:
         return Node("activation", (sources[0],), activation=table[target], name=name)
-    if target is nn.functional.gelu and step.kwargs.get("approximate", "none") == "none":
+    if target is nn.functional.gelu and len(step.args) == 1:
         return Node("activation", (sources[0],), activation=activations.of_module(nn.GELU()), name=name)
-    if target is nn.functional.softplus and len(step.args) == 1 and not step.kwargs:
+    if target is nn.functional.softplus and len(step.args) == 1:
         return Node("activation", (sources[0],), activation=activations.of_module(nn.Softplus()), name=name)
     if target in RESHAPING:
         return Node("reshape", (sources[0],), name=name)
-    if name in activations.KINKED_NAMES or name.startswith(("max_pool", "adaptive_max_pool")):
-        raise Kinked(KINKED_REASON.format(name=name))
     sign = 1.0 if target in ADDING else -1.0 if target in SUBTRACTING else 0.0
-    if sign and not step.kwargs and len(sources) == 2:
+    if sign and len(sources) == 2:
         return Node("sum", tuple(sources), factor=sign, name=name)
-    if target in ADDING and not step.kwargs and _is_number(others):
+    if target in ADDING and _is_number(others):
         return Node("shift", (sources[0],), lambda x, c=others[0]: x + c, name=name)
     if target in (operator.mul, torch.mul, "mul") and _is_number(others):
         return Node("scale", (sources[0],), lambda x, c=others[0]: x * c, factor=float(others[0]), name=name)
@@ -288,9 +303,35 @@ def _check_modules(module):
             raise NotLayered(f"{name} has hooks, which may change what it computes")
 
 
+def _check_trace(traced, system):
+    """The tracer sees placeholders; with numbers the forward function must run the same operations, one by one."""
+    tensors, samples = parameters(system, system.start), system._samples[:2]
+
+    def with_numbers(tensors, x):
+        return system._evaluate(tensors, x)
+
+    def by_tracer(tensors, x):
+        return functional_call(traced, {f"0.{name}": tensor for name, tensor in tensors.items()}, (x.clone(),))
+
+    if make_fx(with_numbers)(tensors, samples).code != make_fx(by_tracer)(tensors, samples).code:
+        raise NotLayered("its forward function takes another way with numbers than when it is traced")
+
+
+def _check_values(nodes, system):
+    """The nodes must give what the module gives, to rounding in every output, at a point without symmetries."""
+    w = system.nearby_point()
+    read = forward(nodes, parameters(system, w), system._samples)[-1].reshape(-1, system._outputs)
+    outputs = system._forward(w, system._samples).reshape(-1, system._outputs)
+    if not all(same(a, b) for a, b in zip(read.T, outputs.T)):
+        raise NotLayered("its layers, read one by one, do not give the module's output")
+
+
 def _check_parameters(nodes, system):
     names = [name for node in nodes for name in (node.weight, node.bias) if name is not None]
-    owners = [id(system._module.get_parameter(name)) for name in names]
+    known = dict(system._module.named_parameters(remove_duplicate=False))
+    if not set(names) <= set(known):
+        raise NotLayered("a layer's weight is not a parameter")
+    owners = [id(known[name]) for name in names]
     if len(set(owners)) < len(owners):
         raise NotLayered("a parameter is used twice")
     missing = set(system._shapes) - set(names)

@@ -9,17 +9,18 @@ with dz[U] = sum_k M_k (U_k a_k) and a_k the input of layer k. Each factor is bo
 a small matrix that acts on (|V_1|, |V_2|, ...) and (|U_1|, |U_2|, ...), whose spectral norm bounds the change. Weighting
 dz by the entries of b phi'', the largest of which falls like width^(-1/2), is what makes the bound fall with the width.
 
-With b taken at the ball's centre and M built of the centre's weights the sum is the difference DF(w) - DF(w0); with both
-anywhere in the ball it is a second derivative. Source: chapter 12, which proves both.
+For the difference DF(w) - DF(w0): in the first sum b is that of the center, M has the center's weights and derivatives of
+phi between those at w0 and w, V meets the layers' inputs at w0 and U those at w; in the other two b is that of w. With
+everything anywhere in the ball the sum is a second derivative. Source: chapter 12, which proves both.
 """
 
 from functools import lru_cache
-from math import inf, sqrt
+from math import hypot, inf
 
 import torch
 
 from plbook.bounds.graph import backward, forward, layer_inputs, linear, overlap, parameters
-from plbook.bounds.maps import LinearMap, Map
+from plbook.bounds.maps import TINY, LinearMap, Map, length
 from plbook.verified.enclosures import enclose
 from plbook.verified.matrices import spectral_norm_bound
 
@@ -32,7 +33,7 @@ FARTHEST = 1e100
 
 
 class Layered:
-    """What the bounds need of a network at the centre w of the balls."""
+    """What the bounds need of a network at the center w of the balls."""
 
     def __init__(self, system, nodes, w):
         self.nodes = nodes
@@ -42,20 +43,20 @@ class Layered:
         outputs = system._outputs
 
         # Values and adjoints at w0, each with a bound of its own rounding error.
-        def centre(*numbers):
+        def center(*numbers):
             named = dict(zip(tensors, numbers))
             values = forward(nodes, named, self.inputs)
             return values, backward(nodes, named, values, outputs)
 
-        values, adjoints = enclose(centre, *tensors.values())
-        self.values = [value.value.flatten(1) for value in values]
-        self.errors = [value.error.flatten(1).norm(dim=1) for value in values]
-        sizes = [adjoint.value.abs().flatten(2) + adjoint.error.flatten(2) for adjoint in adjoints]
+        values, adjoints = enclose(center, *tensors.values())
+        n = len(self.inputs)
+        self.values = [value.value.reshape(n, -1) for value in values]
+        self.errors = [length(value.error.reshape(n, -1), 1) for value in values]
+        rows, errors = ([getattr(part, kind).reshape(outputs, n, -1) for part in adjoints] for kind in ("value", "error"))
         # |b_j| with the outputs taken together, and |b|_2 as a map from unit vectors of the outputs.
-        self.adjoint_entries = [size.norm(dim=0) for size in sizes]
+        self.adjoint_entries = [length(row.abs() + error, 0) for row, error in zip(rows, errors)]
         self.adjoint_norms = [
-            spectral_norm_bound(adjoint.value.flatten(2).transpose(0, 1).contiguous()) + adjoint.error.flatten(2).norm(dim=(0, 2))
-            for adjoint in adjoints
+            spectral_norm_bound(row.transpose(0, 1).contiguous()) + length(error, (0, 2)) for row, error in zip(rows, errors)
         ]
         self.maps = {i: self._linear_map(system, i, tensors) for i, node in enumerate(nodes) if node.kind in ("affine", "fixed", "scale")}
         # Layers with something to train, the norm of their inputs per sample and of all samples together.
@@ -95,9 +96,9 @@ class Layered:
         rows = layer_inputs(node, x, node.weight in system._shapes, node.bias in system._shapes)
         wrong = self.errors[source] * self.maps[self.nodes.index(node)].growth
         self.input_norms.append(spectral_norm_bound(rows) + wrong)
-        self.joint_input_norms.append(spectral_norm_bound(rows.flatten(0, 1)).item() + wrong.norm().item())
+        self.joint_input_norms.append(spectral_norm_bound(rows.flatten(0, 1)).item() + length(wrong).item())
 
-    def centre(self, radius):
+    def center(self, radius):
         """beta with |DF(v) - DF(w)|_2 <= beta |v - w| for all v in the ball about w."""
         spread = self._spread(radius)
         return _largest_slope(self, spread, spread.maps, 0.0) if spread.bounded else inf
@@ -133,10 +134,10 @@ def _step(network, i, maps, derivative_range, radius):
 
 
 class _Spread:
-    """How far values can move from those at the centre while w runs through the ball.
+    """How far values can move from those at the center while w runs through the ball.
 
     Per node: `distances` (samples,) and `joint_distances` (all samples as one vector), `ranges` of the derivative of
-    activations, `curvatures` (largest |phi''|), `maps` with the centre's weights. Per layer: the norms of its inputs,
+    activations, `curvatures` (largest |phi''|), `maps` with the center's weights. Per layer: the norms of its inputs,
     anywhere in the ball. `bounded` is False where values go too far; then the rest is missing.
     """
 
@@ -180,18 +181,18 @@ class _Spread:
         return distance * size, joint * size
 
     def _by_layers(self, network, i):
-        squares = torch.zeros(len(network.inputs), dtype=torch.float64)
-        joint = 0.0
+        if not self.maps[i]:
+            return None, 0.0
+        apart, joint = [], []
         for k, m in self.maps[i].items():
             number = network.layers.index(k)
-            squares = squares + (m.norm * self.input_norms[number]) ** 2
-            largest = m.norm.max().item() * self.joint_input_norms[number]
-            joint += largest * largest
-        return self.radius * squares.sqrt(), self.radius * sqrt(joint)
+            apart.append(m.norm * self.input_norms[number])
+            joint.append(m.norm.max().item() * self.joint_input_norms[number])
+        return self.radius * length(torch.stack(apart), 0), self.radius * hypot(*joint)
 
 
 def _adjoint_changes(network, spread):
-    """How far the derivatives of the outputs by each node's value can be from those at the centre, per sample."""
+    """How far the derivatives of the outputs by each node's value can be from those at the center, per sample."""
     zero = torch.zeros(len(network.inputs), dtype=torch.float64)
     changes = [zero] * len(network.nodes)
     if spread.radius == 0:
@@ -223,7 +224,7 @@ def _adjoint_changes(network, spread):
 
 
 def _largest_slope(network, spread, maps, radius):
-    """The bound of the module's docstring: with the centre's adjoints for radius 0, else with those of the whole ball."""
+    """The bound of the module's docstring: with the center's adjoints for radius 0, else with those of the whole ball."""
     changes = _adjoint_changes(network, spread)
     n, count = len(network.inputs), len(network.layers)
     tested = spread.input_norms if radius else network.input_norms
@@ -255,4 +256,5 @@ def _largest_slope(network, spread, maps, radius):
             joint[last, first] += pull * spread.joint_input_norms[first]
     if not (slopes.isfinite().all() and joint.isfinite().all()):
         return inf
-    return min(torch.linalg.matrix_norm(slopes, 2).norm().item(), torch.linalg.matrix_norm(joint, 2).item()) * ROUNDING
+    apart = length(torch.linalg.matrix_norm(slopes, 2)).item()
+    return min(apart, torch.linalg.matrix_norm(joint, 2).item()) * ROUNDING + TINY

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
-from math import isfinite
+from math import inf, isfinite, nextafter
 
 from plbook.bounds.estimate import largest_curvature_found
 from plbook.bounds.graph import NotLayered, read_graph
@@ -20,12 +20,12 @@ class JacobianLipschitzBound:
     """Lipschitz constants of DF over the ball of this radius about a center w.
 
     |DF(u) - DF(v)|_2 <= `value` |u - v| for all u, v in the ball, and so |H_i(v)|_2 <= `value` for every equation;
-    |DF(v) - DF(w)|_2 <= `centre` |v - w|, which is what certificates need and never larger. Both are inf where the bounds
+    |DF(v) - DF(w)|_2 <= `center` |v - w|, which is what certificates need and never larger. Both are inf where the bounds
     leave float64. `reason` says what the rigour rests on; of an "estimate" the truth may be larger.
     """
 
     value: float
-    centre: float
+    center: float
     radius: float
     rigour: str
     reason: str
@@ -33,6 +33,8 @@ class JacobianLipschitzBound:
 
 def jacobian_lipschitz_bound(system, radius, w=None):
     """How fast DF can change within the closed ball of this radius about w: a JacobianLipschitzBound.
+
+    F is the mathematical function that the code stands for: softplus is log(1 + exp(x)), also where torch's code is the identity.
 
     - A System that was given a proven constant: that constant.
     - A network of Linear and convolution layers, smooth activations (tanh, sigmoid, softplus, GELU, SiLU, erf, sin), average
@@ -67,17 +69,17 @@ def bounds_about(system, w=None):
 
 
 class _Bounds:
-    """What is known about one center. `over(radius)` is the record, `centre(radius)` its `centre` alone, in half the time."""
+    """What is known about one center. `over(radius)` is the record, `center(radius)` its `center` alone, in half the time."""
 
     rigour = VERIFIED
 
     def over(self, radius):
         radius = _checked(radius)
         anywhere = self._anywhere(radius)
-        return JacobianLipschitzBound(anywhere, min(anywhere, self._centre(radius)), radius, self.rigour, self.reason)
+        return JacobianLipschitzBound(anywhere, min(anywhere, self._center(radius)), radius, self.rigour, self.reason)
 
-    def centre(self, radius):
-        return self._centre(_checked(radius))
+    def center(self, radius):
+        return self._center(_checked(radius))
 
 
 class _Given(_Bounds):
@@ -85,11 +87,13 @@ class _Given(_Bounds):
 
     def __init__(self, constant):
         self.constant = float(constant)
+        if self.constant < constant:
+            self.constant = nextafter(self.constant, inf)
 
     def _anywhere(self, radius):
         return self.constant
 
-    _centre = _anywhere
+    _center = _anywhere
 
 
 class _Searched(_Bounds):
@@ -102,14 +106,14 @@ class _Searched(_Bounds):
     def _anywhere(self, radius):
         return largest_curvature_found(self.system, radius, self.w)
 
-    _centre = _anywhere
+    _center = _anywhere
 
 
 class _Layers(_Bounds):
     reason = "bounded layer by layer"
 
     def __init__(self, network):
-        self._anywhere, self._centre = cache(network.anywhere), cache(network.centre)
+        self._anywhere, self._center = cache(network.anywhere), cache(network.center)
 
 
 def _checked(radius):

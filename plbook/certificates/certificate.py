@@ -7,6 +7,7 @@ from math import inf, isfinite, isnan, nan, nextafter, sqrt
 from plbook.bounds import bounds_about
 from plbook.bounds.graph import Kinked
 from plbook.bounds.lipschitz import RIGOURS
+from plbook.systems import NetworkSystem
 from plbook.verified.kernel import kernel_bounds
 
 PROVED = RIGOURS[-1]
@@ -17,6 +18,8 @@ RADII = (2.0, 1.75, 1.5, 1.3, 1.15, 1.05)
 WORTH_SHRINKING = 1.01
 # The relative rounding of the few operations of a radius is far below this.
 SLACK = 1e-12
+# The ball for gradient descent is larger than its path by this much, so that rounding does not matter.
+ROOM = 1e-6
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ class Certificate:
         lines += [f"  {part.name:<{width}}  {part.value:<10.3g} {part.rigour}: {part.reason}" for part in self.ingredients]
         if self.descent is not None:
             lines.append(
-                f"  gradient descent: steps of {self.descent.step_size:.3g}, loss times {self.descent.factor:.6g} each, "
-                f"within {self.descent.radius:.3g}"
+                f"  gradient descent: steps of {self.descent.step_size:.3g}, each lowers the loss by at least a fraction "
+                f"{1 - self.descent.factor:.3g}, within {self.descent.radius:.3g}"
             )
         return "\n".join(lines)
 
@@ -92,10 +95,12 @@ def certify_solution(system, w=None):
     Cost: an enclosure of DF (memory 8 n p bytes, several times), a factorization of K, and `jacobian_lipschitz_bound`
     for a few radii.
 
-    Source: chapter 12, S1 and S3 there, proved. The constant 1/2 is that of the Newton-Kantorovich theorem; compare Polyak
+    Source: chapter 12, which proves both parts. The constant 1/2 is that of the Newton-Kantorovich theorem; compare Polyak
     and Tremba, "Solving underdetermined nonlinear equations by Newton-like method", arXiv 1703.07810.
     """
     w = system.point(w)
+    if not w.isfinite().all():
+        raise ValueError("w must be finite, but some of its entries are NaN or infinite.")
     known = kernel_bounds(system, w)
     smallest, residual = known.smallest_eigenvalue, known.residual_norm
     reason = known.reason or "F and DF with a bound of their own rounding"
@@ -121,11 +126,11 @@ def certify_solution(system, w=None):
     h = _number(beta, residual, smallest)
     parts = (*parts, Ingredient("Lipschitz constant of DF", beta, bounds.rigour, bounds.reason))
     if isnan(s):
-        return failed(_too_curved(known, beta, radius, h), beta)
+        return failed(_too_curved(known, beta, radius, h, isinstance(system, NetworkSystem)), beta)
     doubts = {part.reason: f"{part.name} ({part.rigour}: {part.reason})" for part in parts if part.rigour != PROVED}
     if doubts:
         return failed(f"plausible: h = {h:.3g} is below 1/2, but not all of it is proved: {'; '.join(doubts.values())}", beta)
-    mu = _down(Fraction(smallest) - 2 * Fraction(beta) * Fraction(residual))
+    mu = _smallest_on_ball(smallest, beta, s)
     status = f"holds: a solution lies within {s:.3g} of w (h = {h:.3g} is below 1/2)"
     return _certificate(True, status, s, mu, known, parts, beta, _descent(bounds, known))
 
@@ -151,7 +156,7 @@ def _ball(bounds, residual, smallest):
     unit, tried = residual / sqrt(smallest), []
     for factor in RADII:
         radius = _up(unit * factor)
-        beta = bounds.centre(radius)
+        beta = bounds.center(radius) if isfinite(radius) else inf
         s = _solution_radius(beta, residual, smallest)
         if s <= radius:
             break
@@ -162,7 +167,7 @@ def _ball(bounds, residual, smallest):
         return tried[0]
     # The constant of a smaller ball may be smaller, and then the ball is smaller still.
     while s > WORTH_SHRINKING * unit:
-        smaller = bounds.centre(s)
+        smaller = bounds.center(s)
         shorter = _solution_radius(smaller, residual, smallest)
         if not shorter <= s:
             break
@@ -186,24 +191,29 @@ def _solution_radius(beta, residual, smallest):
 def _descent(bounds, known):
     """The DescentGuarantee of the theorem's second part, or None."""
     smallest, residual = known.smallest_eigenvalue, known.residual_norm
-    # The second ball is large enough if any is.
-    for factor in (2, 4):
-        ball = _up(factor * residual / sqrt(smallest))
-        beta = bounds.over(ball)
-        theta = min(1.0, 1 - 2 * _number(beta.centre, residual, smallest))
-        if not theta > 0:
-            return None
-        path = _up(2 * residual / (2 - theta))  # the largest value of sqrt(lambda0) s - beta s^2 / 2 along the run
-        rest = Fraction(smallest) - 2 * Fraction(beta.centre) * Fraction(path)
-        if rest <= 0:
-            return None
-        radius = _up(2 * path / (sqrt(smallest) + sqrt(_down(rest))))
-        if radius <= ball:
-            steepest = _up(known.jacobian_norm + beta.centre * radius)
-            step_size = theta / _up(steepest**2 + beta.value * residual) * (1 - SLACK)
-            mu = _down(rest)
-            return DescentGuarantee(step_size, _up(1 - (2 - theta) * step_size * mu), radius, mu)
-    return None
+    # With theta = 1 - 2 h the path is no longer than 2 r0 / sqrt(lambda0).
+    ball = 2 * residual / sqrt(smallest) * (1 + ROOM)
+    beta = bounds.over(ball)
+    theta = min(1.0, 1 - 2 * _number(beta.center, residual, smallest))
+    if not theta > 0:
+        return None
+    path = _up(2 * residual / (2 - theta))  # the largest value of sqrt(lambda0) s - beta s^2 / 2 along the run
+    rest = Fraction(smallest) - 2 * Fraction(beta.center) * Fraction(path)
+    if rest <= 0:
+        return None
+    radius = _up(2 * path / (sqrt(smallest) + sqrt(_down(rest))))
+    steepest = _up(known.jacobian_norm + beta.center * radius)
+    step_size = theta / _up(steepest * steepest + beta.value * residual) * (1 - SLACK)
+    mu = _smallest_on_ball(smallest, beta.center, radius)
+    if not (radius <= ball and step_size > 0 and mu > 0):
+        return None
+    return DescentGuarantee(step_size, min(1.0, _up(1 - (2 - theta) * step_size * mu)), radius, mu)
+
+
+def _smallest_on_ball(smallest, beta, radius):
+    """A lower bound of lambda_min(K) on the ball: (sqrt(lambda0) - beta radius)^2, rounded down."""
+    root = sqrt(smallest) * (1 - SLACK) - _up(beta * radius)
+    return max(root, 0.0) ** 2 * (1 - SLACK)
 
 
 def _number(beta, residual, smallest):
@@ -237,17 +247,17 @@ def _singular(system, known):
         )
     return (
         f"fails: K(w) is not shown to be nonsingular (its smallest eigenvalue is at least {known.smallest_eigenvalue:.3g}, "
-        f"its largest about {known.jacobian_norm**2:.3g}); equal or nearly equal inputs make it so, as do saturated "
+        f"its largest about {known.jacobian_norm * known.jacobian_norm:.3g}); equal or nearly equal inputs make it so, as do saturated "
         "activations; what helps is more different inputs, more parameters or more width"
     )
 
 
-def _too_curved(known, beta, radius, h):
+def _too_curved(known, beta, radius, h, widen):
     if not isfinite(beta):
         return "fails: the Lipschitz constant of DF is not bounded on the ball; a smaller residual makes the ball smaller"
     needed = known.smallest_eigenvalue / (2 * beta)
     return (
         f"fails: h = {h:.3g} is not below 1/2 (on the ball of radius {radius:.3g}); there the residual, {known.residual_norm:.3g}, "
-        f"would have to be below {needed:.3g}: train longer, then `polish`; or widen the network, as h falls about like "
-        "1 / sqrt(width)"
+        f"would have to be below {needed:.3g}: train longer, then `polish`"
+        + ("; or widen the network, as h falls about like 1 / sqrt(width)" if widen else "")
     )

@@ -59,7 +59,7 @@ def uniform_conditioning(system, radius, w=None):
     w = system.point(w)
     beta, center = jacobian_lipschitz_bound(system, radius, w), kernel_bounds(system, w)
     rigour = min(beta.rigour, center.rigour, key=RIGOUR.index)
-    lower = 0.0 if rigour == "estimate" else _lower_end(center.smallest_eigenvalue, beta.centre, radius)
+    lower = 0.0 if rigour == "estimate" else _lower_end(center.smallest_eigenvalue, beta.center, radius)
     witness = _lowest_point(system, w, radius)
     return UniformConditioning(radius, lower, kernel_spectrum(system, witness).smallest, witness, rigour)
 

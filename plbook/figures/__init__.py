@@ -4,6 +4,7 @@ Each function returns a matplotlib Figure that is already closed to pyplot: as t
 shows once, and `figure.savefig` writes it to a file.
 """
 
+from plbook.figures.certificates import certified_balls, widths_needed
 from plbook.figures.curves import (
     against_bound,
     descent,
@@ -14,6 +15,7 @@ from plbook.figures.curves import (
     segment,
 )
 from plbook.figures.landscape import landscape
+from plbook.figures.spectrum import diagnosis
 from plbook.figures.techniques import bottlenecks, brackets, shares
 from plbook.figures.widths import against_angle, against_width, kernels
 
@@ -23,7 +25,9 @@ __all__ = [
     "against_width",
     "bottlenecks",
     "brackets",
+    "certified_balls",
     "descent",
+    "diagnosis",
     "eigenvalues_along_path",
     "exponents",
     "kernel_image",
@@ -32,4 +36,5 @@ __all__ = [
     "ratios",
     "segment",
     "shares",
+    "widths_needed",
 ]

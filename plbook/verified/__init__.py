@@ -1,7 +1,7 @@
 """Numbers that are true in spite of rounding: chapter 12.
 
-Matrices: bounds of eigenvalues, singular values and norms. Functions: enclosures of what a torch function is exactly. Systems:
-both together.
+For matrices: bounds of eigenvalues, singular values and norms. For functions: enclosures of what a torch function is
+exactly. For systems: both together.
 """
 
 from plbook.verified.arithmetic import Enclosure, NotEnclosed

@@ -58,8 +58,8 @@ def is_short(number):
 def enclosed(number):
     """An Enclosure of an Enclosure, a tensor or a Python number.
 
-    A constant such as 0.1 or 2 / sqrt(pi) may stand for a number that float64 rounds, as in torch's formulas for derivatives.
-    The enclosure contains both: all numbers within 4 units in the last place.
+    A constant such as 0.1 or 2 / sqrt(pi) may stand for a number that float64 rounds, as in torch's formulas for
+    derivatives. The enclosure contains both: all numbers within 4 units in the last place.
     """
     if isinstance(number, Enclosure):
         return number
@@ -130,15 +130,14 @@ def divide(a, b):
     if power_of_two(b):
         return multiply(a, Enclosure(1 / b.value))
     value = a.value / b.value
-    if a.error is None and b.error is None:
-        return Enclosure(value, value.abs().mul_(UNIT).add_(TINY).mul_(SLACK))
-    least = b.value.abs()
-    missing = 0 if a.error is None else a.error
+    size = value.abs()
+    error, least = size.mul(UNIT).add_(TINY), b.value.abs()
     if b.error is not None:
         least = positive(least - b.error)
-        missing = missing + (value.abs() * SLACK + TINY) * b.error
-    error = missing / least
-    return Enclosure(value, error.add_(value.abs() * UNIT).add_(TINY).mul_(SLACK))
+        error += (size * SLACK + TINY) * (b.error / least)
+    if a.error is not None:
+        error += a.error / least
+    return Enclosure(value, error.mul_(SLACK))
 
 
 def positive(numbers):
@@ -154,9 +153,9 @@ def product(multiplied, a, b, terms):
     |AB - ab| <= e_a (|b| + e_b) + |a| e_b, and gamma(terms) |a| |b| for rounding.
     """
     value = multiplied(a.value, b.value)
-    size = b.value.abs()
-    right = size * gamma(terms) if b.error is None else size.mul(gamma(terms)).add_(b.error)
-    error = multiplied(a.value.abs(), right)
+    rounding, size = gamma(terms + 1), b.value.abs()
+    # Not |b| gamma + e_b, which may underflow before it is multiplied by something large.
+    error = multiplied(a.value.abs(), size if b.error is None else b.error.div(rounding).add_(size)).mul_(rounding)
     if a.error is not None:
         error += multiplied(a.error, b.magnitude)
     return Enclosure(value, error.add_(2 * terms * TINY).mul_(SLACK))

@@ -82,7 +82,8 @@ def power(x, exponent):
         ends = [x.magnitude] if whole else [left(x), x.magnitude]
         return abs(exponent) * torch.stack([end.pow(exponent - 1) for end in ends]).amax(0)
 
-    return elementary(lambda value: value.pow(exponent), slope, UNIT if exponent == 2 else ACCURACY)(x)
+    result = elementary(lambda value: value.pow(exponent), slope, UNIT if exponent == 2 else ACCURACY)(x)
+    return widened(result, abs(exponent) * TINY)
 
 
 # Activations

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import torch
 
-from plbook.verified.rounding import SLACK, TINY, UNIT, down, gamma, up
+from plbook.verified.rounding import SLACK, UNIT, down, gamma, up
 
 # Products of long rows are summed in pieces: the error of a sum grows with the length of the pieces and their number.
 PIECE = 1024
@@ -247,8 +247,8 @@ def _graded_bound(matrix):
     factor = _proof(matrix, 0.0, reserve)
     if factor is None:
         return -math.inf
-    estimate = _smallest(factor)
-    return next((share * estimate for share in (0.999, 0.9, 0.5) if _proof(matrix, share * estimate, reserve) is not None), 0.0)
+    shifts = (share * _smallest(factor) for share in (0.999, 0.9, 0.5))
+    return next((shift for shift in shifts if _proof(matrix, shift, reserve) is not None), 0.0)
 
 
 def _proof(matrix, shift, reserve):

@@ -1,13 +1,11 @@
-"""Rules of torch's operations for layers: convolutions, pooling, normalizations, softmax (chapter 12)."""
+"""Rules of torch's operations for layers: convolutions, pooling, normalizations, softmax."""
 
 from math import prod
-
-import torch
 
 from plbook.verified.arithmetic import Enclosure, NotEnclosed, each, errors, positive_linear, product, total, widened
 from plbook.verified.arithmetic import mean as mean_of
 from plbook.verified.functions import exp, log, relu, rsqrt
-from plbook.verified.rules import aten, rule
+from plbook.verified.rules.table import aten, rule
 
 
 def per_channel(numbers, x):
@@ -53,6 +51,8 @@ def _convolution_backward(grad, x, weight, bias_sizes, stride, padding, dilation
 
 @rule(aten.avg_pool2d.default, aten.avg_pool3d.default)
 def _avg_pool(x, kernel, *args):
+    if len(args) == 5 and args[-1] is not None:
+        raise NotEnclosed("there is no rule for a divisor of one's own.")
     operation = aten.avg_pool2d if len(kernel) == 2 else aten.avg_pool3d
     return positive_linear(lambda part: operation(part, kernel, *args), x, prod(kernel) + 2)
 
