@@ -28,6 +28,8 @@ CERTIFICATES = [SimpleNamespace(holds=True, radius=0.5), SimpleNamespace(holds=F
 ASKED = {"ours": 0.5, "theirs": 0.005}
 REPORT = pl.diagnose(torch.nn.Linear(4, 1), randn(3, 4), randn(3))
 KERNEL = pl.tangent_kernel(pl.toys.linear(randn(5, 6), torch.zeros(5)))
+BRACKETS = [pl.UniformConditioning(R, low, high, torch.zeros(1), "verified") for R, low, high in [(0.1, 1.8, 2.0), (1.0, 0.0, 1.0)]]
+GUARANTEES = {"first": ([0.1, 0.4, 1.0], [1.5, 0.1, 0.0]), "second": ([0.1, 2.0], [1.8, 0.5])}
 
 FIGURES = {
     "descent": lambda: figures.descent(RUN, mu=0.5, linearized=pl.linearized_losses(SYSTEM, RUN.step_size, RUN.steps)),
@@ -40,6 +42,9 @@ FIGURES = {
     "kernels": lambda: figures.kernels([KERNEL, 2 * KERNEL], ["one", "two"], columns=2),
     "against_width": lambda: figures.against_width(WIDTHS, {"one": DRAWS, "two": 2 * DRAWS}, ylabel="y", laws={"one": 3 * X}, level=("level", 5.0)),
     "against_angle": lambda: figures.against_angle(X, {"one": X / 2}, {"one": X / 3}, {"one": X / 100}),
+    "brackets": lambda: figures.brackets(BRACKETS, GUARANTEES, start=2.0),
+    "bottlenecks": lambda: figures.bottlenecks(WIDTHS, DRAWS, DRAWS / 10),
+    "shares": lambda: figures.shares([2, 3, 5], {"one": [0.9, 0.7, 0.4], "two": [1.0, 1.0, 0.9]}, {"promise": 0.95, "limit": 0.8}),
     "certified_balls": lambda: figures.certified_balls(SYSTEM, [(2.0, 1.0), (0.5, -1.0)], CERTIFICATES),
     "widths_needed": lambda: figures.widths_needed([100, 1600], [[4.0, 1.0], [2.0, 0.5], [1.6, 0.4]], ASKED, trained=4),
     "diagnosis": lambda: figures.diagnosis(REPORT),
@@ -156,6 +161,32 @@ def test_against_angle_draws_the_limit_and_the_bars():
     assert close(lines(figure, style.SERIES[0])[0], [X, X / 3])
     (bars,) = figure.axes[0].collections
     assert close([segment[:, 1] for segment in bars.get_segments()], np.stack([X / 3 - X / 100, X / 3 + X / 100], 1))
+
+
+def test_brackets_are_drawn_as_multiples_of_the_start():
+    figure = FIGURES["brackets"]()
+    assert close(lines(figure, style.MEASURED)[0], [[0.1, 1.0], [1.0, 0.5]])
+    lower, first, second = lines(figure, style.THEORY)
+    assert close(lower, [[0.1, 1.0], [0.9, 0.0]])
+    assert close(first, [[0.1, 0.4, 1.0], [0.75, 0.05, 0.0]]) and close(second, [[0.1, 2.0], [0.9, 0.25]])
+    styles = [line.get_linestyle() for line in figure.axes[0].lines]
+    assert styles == ["-", "None", "--", "--"]
+
+
+def test_bottlenecks_draw_dots_medians_and_the_bound():
+    figure = FIGURES["bottlenecks"]()
+    *dots, medians = lines(figure, style.MEASURED)
+    assert [close(row, [WIDTHS, values]) for row, values in zip(dots, DRAWS)] == [True] * 3
+    assert close(medians, [WIDTHS, [2, 3, 4]]) and close(lines(figure, style.THEORY)[0], [WIDTHS, [0.2, 0.3, 0.4]])
+
+
+def test_shares_are_drawn_beside_what_was_promised():
+    figure = FIGURES["shares"]()
+    assert [line.tolist() for line in lines(figure, style.SERIES[0])] == [[[2, 3, 5], [0.9, 0.7, 0.4]]]
+    assert [line.tolist() for line in lines(figure, style.SERIES[1])] == [[[2, 3, 5], [1.0, 1.0, 0.9]]]
+    promise, limit = lines(figure, style.THEORY)
+    assert promise.tolist() == [[2, 3, 5], 3 * [0.95]] and limit.tolist() == [[2, 3, 5], 3 * [0.8]]
+    assert {line.get_linestyle() for line in figure.axes[0].lines if line.get_color() == style.THEORY} == {"--"}
 
 
 # Certificates

@@ -151,7 +151,7 @@ def test_quadratics_follow_the_seed():
 
 def test_every_toy_is_tested_here():
     public = {name for name, f in vars(toys).items() if callable(f) and f.__module__ == toys.__name__}
-    assert public == {*CLOSED_FORMS, "quadratics"}
+    assert public == {*CLOSED_FORMS, "quadratics", "FourierFeatures", "fourier_bottleneck"}
 
 
 def test_starts_and_targets_are_those_given():
@@ -160,3 +160,63 @@ def test_starts_and_targets_are_those_given():
     assert toys.product(5.0, (1.0, 7.0)).start.tolist() == [1, 7] and toys.product(5.0).targets.tolist() == [5]
     assert toys.square(3.0, 2.0).residual([2.0]).tolist() == [1]
     assert toys.copies(4).residual([2.0]).tolist() == [2, 2, 2, 2]
+
+
+# The bottleneck of Appendix D
+
+
+def bottleneck(num_features=7, spread=3.0, seed=2):
+    return toys.fourier_bottleneck([0.0, 1.5, -2.0, 4.0], randn(4), num_features, spread=spread, seed=seed)
+
+
+def test_the_bottleneck_is_its_formula():
+    system, w = bottleneck(), randn(28)
+    first, second = (system.module_at(w)[i].frequencies.tolist() for i in (0, 2))
+    for x, value in zip([0.0, 1.5, -2.0, 4.0], system.value(w).tolist()):
+        z = sum(w[k] * math.cos(first[k] * x) + w[7 + k] * math.sin(first[k] * x) for k in range(7)) / math.sqrt(7)
+        h = sum(w[14 + k] * math.cos(second[k] * z) + w[21 + k] * math.sin(second[k] * z) for k in range(7)) / math.sqrt(7)
+        assert value == pytest.approx(h.item(), rel=1e-12, abs=1e-12)
+
+
+def test_both_kernels_of_the_bottleneck_have_their_closed_forms():
+    """K_g is (1/m) sum_k cos(nu_k (z_i - z_j)), whatever a is; for K_f the same with omega and x. Diagonals are 1."""
+    system = bottleneck()
+    record, module = pl.composition_kernels(system, 2), system.module_at(system.start)
+    x = torch.tensor([[0.0], [1.5], [-2.0], [4.0]], dtype=torch.float64)
+    z = module[:2](x).detach()
+    frequencies = module[2].frequencies
+    assert_close(record.outer, torch.cos((z - z.T)[:, :, None] * frequencies).mean(dim=2))
+    other = system.start.clone()
+    other[14:] = randn(14, seed=5)
+    assert_close(pl.composition_kernels(system, 2, other).outer, record.outer)
+    lower = pl.tangent_kernel(pl.NetworkSystem(module[:2], x, torch.zeros(4)))
+    assert_close(lower, torch.cos((x - x.T)[:, :, None] * module[0].frequencies).mean(dim=2))
+    assert_close(record.outer.diag(), torch.ones(4, dtype=torch.float64))
+
+
+def test_the_bottleneck_draws_what_it_says():
+    """10,000 frequencies give a standard deviation within 3% (4 standard errors), and kernels within 0.03 of the limit."""
+    system = bottleneck(10_000)
+    module, (u, a) = system.module_at(system.start), system.start.split(20_000)
+    scales = (module[0].frequencies.std(), module[2].frequencies.std(), u.std(), a.std())
+    assert all(scale.item() == pytest.approx(expected, rel=0.03) for scale, expected in zip(scales, (1, 4, 3, 1)))
+    x = torch.tensor([0.0, 1.5, -2.0, 4.0], dtype=torch.float64)
+    z = module[:2](x[:, None]).detach().flatten()
+    limit = torch.exp(-((x[:, None] - x) ** 2) / 2)
+    inner = pl.tangent_kernel(pl.NetworkSystem(module[:2], x[:, None], torch.zeros(4)))
+    # Entries are means of 10,000 cosines: standard errors up to 0.007.
+    assert (inner - limit).abs().max() < 0.03
+    assert (pl.composition_kernels(system, 2).outer - torch.exp(-8 * (z[:, None] - z) ** 2)).abs().max() < 0.03
+    same = bottleneck(10_000)
+    assert torch.equal(same.start, system.start) and not torch.equal(bottleneck(10_000, seed=3).start, system.start)
+
+
+def test_the_limit_of_the_outer_kernel_is_conditioned_where_the_outputs_of_f_are_apart():
+    """At least 1/2 where they are sqrt(2 log(2 n - 2))/n apart, n = 4; singular where they coincide."""
+    apart = math.sqrt(2 * math.log(6)) / 4
+
+    def smallest(gap):
+        z = gap * torch.arange(4, dtype=torch.float64)
+        return torch.linalg.eigvalsh(torch.exp(-8 * (z[:, None] - z) ** 2))[0].item()
+
+    assert smallest(apart) >= 0.5 and abs(smallest(0.0)) < 1e-14 and smallest(apart / 4) < 0.5

@@ -16,12 +16,15 @@ from plbook.figures.curves import (
 )
 from plbook.figures.landscape import landscape
 from plbook.figures.spectrum import diagnosis
+from plbook.figures.techniques import bottlenecks, brackets, shares
 from plbook.figures.widths import against_angle, against_width, kernels
 
 __all__ = [
     "against_angle",
     "against_bound",
     "against_width",
+    "bottlenecks",
+    "brackets",
     "certified_balls",
     "descent",
     "diagnosis",
@@ -32,5 +35,6 @@ __all__ = [
     "landscape",
     "ratios",
     "segment",
+    "shares",
     "widths_needed",
 ]
