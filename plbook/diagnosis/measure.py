@@ -13,10 +13,10 @@ from plbook.hessian import hessian_norms
 from plbook.systems import NetworkSystem
 from plbook.tangent_kernel import kernel_spectrum, tangent_kernel
 
-# Hessian norms take a few microseconds per equation and parameter: some 15 seconds for this many on one core.
+# Hessian norms take up to some 5 microseconds per equation and parameter, half a minute for this many on one core.
 HESSIAN_ENTRIES = 5 * 10**6
-# A certificate is tried where DF has at most this many entries.
-CERTIFICATE_ENTRIES = 10**6
+# A certificate is tried where DF has at most this many entries: a second for a perceptron, 15 for convolutions.
+CERTIFICATE_ENTRIES = 2 * 10**6
 
 
 def diagnose(module, inputs, targets):
@@ -37,7 +37,7 @@ def diagnose(module, inputs, targets):
 
     With n equations and p parameters: Hessian norms of all equations are measured while n p is at most 5 10^6, and else of
     evenly spaced inputs (at least one); their joint norm is then scaled by the square root of the share, an estimate. A
-    certificate is tried up to n p = 10^6, for networks whose parts the certified bounds know, and only where it can
+    certificate is tried up to n p = 2 10^6, for networks whose parts the certified bounds know, and only where it can
     hold: no Hessian's norm exceeds beta, so h is at least max_i |H_i|_2 r0 / lambda_min.
 
     Cost: K, its eigenvalues, singular values of DF where `kernel_spectrum` takes them, the Hessian norms, a certificate.
