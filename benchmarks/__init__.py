@@ -1,4 +1,4 @@
-"""plbook against its peers: accuracy is asserted before a time counts. Run `python -m benchmarks kernel`.
+"""plbook against its peers: accuracy is asserted before a time counts. Run `python -m benchmarks kernel` or `hessian`.
 
-The record is kept in results/ and shown on the status page of the book. Linux only: memory is read from /proc.
+The records are kept in results/ and shown on the status page of the book. Linux only: memory is read from /proc.
 """

@@ -43,8 +43,6 @@ def number(value):
 def sentences(record):
     """What the tables do not say: where, when, how exact, how near to the machine's limit, what is missing."""
     parts = _measured(record)
-    machine, dates = record["machine"], sorted({part["date"] for part in record["parts"].values()})
-    rounds = sorted({part["rounds"] for part in parts.values()})
     owns = [own for part in parts.values() for own in part["implementations"].values()]
     errors = {
         dtype: max((own[dtype]["error"] for own in owns if "error" in own.get(dtype, {})), default=0)
@@ -52,11 +50,7 @@ def sentences(record):
     }
     losses = [entry["smallest_eigenvalue_error"] for own in owns for entry in own.values() if "smallest_eigenvalue_error" in entry]
     shares = [part["implementations"]["plbook"]["float64"]["gemm_fraction"] for part in parts.values()]
-    yield (
-        f"Measured on {' and '.join(dates)} on a machine with {machine['cores']} cores ({machine['processor']}) and "
-        f"{machine['memory_gib']} GiB of memory, {record['threads']} threads, {' or '.join(map(str, rounds))} interleaved "
-        f"round(s): {', '.join(f'{name} {version}' for name, version in record['versions'].items())}."
-    )
+    yield _circumstances(record, parts)
     yield (
         f"The largest error of a float64 kernel, relative to its largest entry, is {errors['float64']:.1g}; no time counts "
         f"above 1e-10. In float32 it is {errors['float32']:.1g}"
@@ -71,6 +65,48 @@ def sentences(record):
     for name, part in parts.items():
         if "neural_tangents_missing" in part:
             yield f"neural-tangents is missing in {name}: {part['neural_tangents_missing']}."
+
+
+def _circumstances(record, parts):
+    machine, dates = record["machine"], sorted({part["date"] for part in record["parts"].values()})
+    rounds = sorted({part["rounds"] for part in parts.values()})
+    return (
+        f"Measured on {' and '.join(dates)} on a machine with {machine['cores']} cores ({machine['processor']}) and "
+        f"{machine['memory_gib']} GiB of memory, {record['threads']} threads, {' or '.join(map(str, rounds))} interleaved "
+        f"round(s): {', '.join(f'{name} {version}' for name, version in record['versions'].items())}."
+    )
+
+
+def hessian_table(record):
+    """The times of Hessian norms: a row for each implementation, a column for each workload."""
+    parts = record["parts"]
+    names = dict.fromkeys(name for part in parts.values() for name in part["implementations"])
+    rows = [[["float64"], *([name] for name in parts)]]
+    for name in names:
+        rows.append([[name], *(_cell(part["implementations"].get(name)) for part in parts.values())])
+    return rows
+
+
+def hessian_workload_table(record):
+    rows = [[["workload"], ["network"], ["n"], ["outputs"], ["parameters"]]]
+    for name, part in record["parts"].items():
+        rows.append([[text] for text in (name, part["description"], *(f"{part[key]:,}" for key in ("n", "outputs", "parameters")))])
+    return rows
+
+
+def hessian_sentences(record):
+    """Where, when, how exact, and what is missing."""
+    parts = record["parts"]
+    owns = [own for part in parts.values() for own in part["implementations"].items()]
+    errors = [max((own["error"] for name, own in owns if (name == "plbook") == ours and "error" in own), default=0) for ours in (True, False)]
+    yield _circumstances(record, parts)
+    yield (
+        f"Everyone is asked for {100 * next(iter(parts.values()))['tolerance']:g}%, and no time counts above that. The largest "
+        f"relative error of a norm is {errors[0]:.1g} with plbook and {errors[1]:.1g} with the others."
+    )
+    for name, part in parts.items():
+        if "curvlinops_missing" in part:
+            yield f"curvlinops is missing in {name}: {part['curvlinops_missing']}."
 
 
 def workload_table(record):

@@ -217,12 +217,12 @@ def test_a_slope_of_a_power_law():
 def test_a_python_too_new_is_refused(monkeypatch):
     monkeypatch.setattr(environment.sys, "version_info", (3, 13, 0))
     with pytest.raises(environment.Unavailable, match="3.9 to 3.12, this is 3.13"):
-        environment.python()
+        environment.NEURAL_TANGENTS.python()
 
 
 def test_its_packages_are_pinned():
-    assert {"neural-tangents", "jax", "jaxlib", "numpy"} <= set(environment.pins())
-    assert all(environment.pins().values())
+    pins = environment.NEURAL_TANGENTS.pins()
+    assert {"neural-tangents", "jax", "jaxlib", "numpy"} <= set(pins) and all(pins.values())
 
 
 # The record

@@ -14,7 +14,7 @@ sys.path.append(str(ROOT))  # benchmarks is a folder of the repository, not an i
 from benchmarks import tables  # noqa: E402
 
 PAGE = ROOT / "book" / "status.md"
-KERNEL_RECORD = ROOT / "benchmarks" / "results" / "kernel.json"
+RECORDS = ROOT / "benchmarks" / "results"
 PACKAGES = ["torch", "numpy", "scipy", "matplotlib", "scikit-learn", "jupyter-book"]
 
 
@@ -78,6 +78,25 @@ def kernel_benchmarks(record):
     return lines
 
 
+def hessian_benchmarks(record):
+    """The section on Hessian norms, from what `python -m benchmarks hessian` stored."""
+    return [
+        "## Hessian benchmarks",
+        "",
+        "The spectral norm of each equation's Hessian by `plbook.hessian_norms`, beside loops over the equations of scipy's",
+        "`eigsh` on products by torch.func (the derivative of the gradient forward, or in reverse with one gradient per",
+        "equation) and on curvlinops' operator. Cells as above.",
+        "",
+        *markdown_table(tables.hessian_workload_table(record)),
+        *markdown_table(tables.hessian_table(record)),
+        *(line for sentence in tables.hessian_sentences(record) for line in (sentence, "")),
+    ]
+
+
+def stored(name):
+    return json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
+
+
 def write():
     today = datetime.datetime.now(datetime.UTC).date()
     rows = [f"| [](./{path.name}) | {run_time(path)} |" for path in notebooks()]
@@ -95,7 +114,8 @@ def write():
         "| --- | --- |",
         *rows,
         "",
-        *kernel_benchmarks(json.loads(KERNEL_RECORD.read_text(encoding="utf-8"))),
+        *kernel_benchmarks(stored("kernel")),
+        *(hessian_benchmarks(stored("hessian")) if (RECORDS / "hessian.json").exists() else []),
         "## Versions",
         "",
         "| software | version |",

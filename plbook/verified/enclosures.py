@@ -128,7 +128,8 @@ class Replay(Interpreter):
             raise NotEnclosed(f"it rounds to {(types - EXACT).pop()}. Compute in float64 throughout.")
         if node.target not in RULES:
             raise NotEnclosed("it has no rule.")
-        if types - {torch.float64} and node.target not in COMPARING and any(isinstance(part, Enclosure) for part in tree_iter(args)):
+        whole = isinstance(node.target, OpOverload) and types and types <= EXACT - {torch.float64} and node.target not in COMPARING
+        if whole and any(isinstance(part, Enclosure) for part in tree_iter(args)):
             raise NotEnclosed("it makes whole numbers of others. Compute in float64 throughout.")
         return RULES[node.target](*args, **kwargs)
 
