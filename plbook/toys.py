@@ -128,7 +128,11 @@ def fourier_bottleneck(inputs, targets, num_features, *, spread, seed=0):
     Returns:
         A NetworkSystem of a Sequential of four layers; f is the first two, so `composition_kernels` takes split=2.
 
-    Source: the paper's Appendix D, equations (46) and (47). The paper does not say how a starts; K_g does not depend on it.
+    Raises:
+        ValueError: as for NetworkSystem; for a spread of some thousands, too, where h turns the rounding errors of z into
+            differences that look like inputs which influence each other.
+
+    Source: the paper's Appendix D, as we read equations (46) and (47). The start of a is our choice; K_g does not depend on it.
     """
     generator = torch.Generator().manual_seed(seed)
 

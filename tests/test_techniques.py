@@ -26,7 +26,7 @@ def numbers(system):
 
 
 def on_sphere(system, radius, seed):
-    """Random points of the sphere of this radius, and those where the weakest direction turns most quickly, to first order."""
+    """Random points of the sphere of this radius, and the one where sigma_min falls most, to first order."""
 
     def smallest(w):
         return torch.linalg.svdvals(jacrev(system.value)(w))[-1]
@@ -60,7 +60,7 @@ def test_the_singular_value_form_is_attained(radius):
 
 
 def turning(n, curvature):
-    """Each Hessian has norm `curvature`, and all rows turn against u = (1, ..., 1)/sqrt(n): sigma_min = 1 - sqrt(n) curvature <u, w>."""
+    """Hessians of norm `curvature`; all rows turn against u = (1, ..., 1)/sqrt(n): sigma_min = 1 - sqrt(n) curvature <u, w>."""
     u = torch.full((n,), n**-0.5, dtype=torch.float64)
 
     def value(w):

@@ -26,7 +26,8 @@ def brackets(records, guarantees, *, start):
             positions, values = np.asarray(positions), np.asarray(values) / start
             axes.loglog(positions, values, "--", color=style.THEORY)
             last = np.flatnonzero(values > 4 * FLOOR)[-1]
-            style.label(axes, positions[last], values[last], text, style.THEORY, offset=(8 if side == "left" else -8, 0), ha=side)
+            shift = 8 if side == "left" else -8
+            style.label(axes, positions[last], values[last], text, style.THEORY, offset=(shift, 0), ha=side)
         axes.set(xlabel="radius $R$ of the ball", xlim=(radii[0] / 2, 5 * radii[-1]), ylim=(FLOOR, 2.2))
         axes.set_ylabel("$\\lambda_{\\min}(K)\\,/\\,\\lambda_{\\min}(K(w_0))$")
     return fig
