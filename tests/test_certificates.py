@@ -167,26 +167,16 @@ def test_trained_networks_have_an_exact_solution_within_a_thousandth(name):
     assert not pl.certify_solution(system, trained).holds
 
 
-def antisymmetric(width, seed, n=10):
-    """The network of chapter 12: one hidden layer of tanh, output weights +-1, two copies that cancel at the start."""
-    draw = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, n, dtype=torch.float64, generator=draw)
-    x /= x.norm(dim=1, keepdim=True)
-    hidden = torch.randn(width // 2, n, dtype=torch.float64, generator=draw)
-    signs = torch.randn(1, width // 2, dtype=torch.float64, generator=draw).sign()
-    layers = [nn.Linear(n, width, bias=False), nn.Tanh(), pl.networks.Divide(math.sqrt(width)), nn.Linear(width, 1, bias=False)]
-    network = nn.Sequential(*layers).double()
-    with torch.no_grad():
-        network[0].weight.copy_(torch.cat([hidden, hidden]))
-        network[3].weight.copy_(torch.cat([signs, -signs], dim=1))
-    labels = torch.randn(n, dtype=torch.float64, generator=draw).sign()
-    return pl.NetworkSystem(network, x, labels)
+def antisymmetric(width, seed):
+    """The network of chapter 12 on ten unit vectors."""
+    data = pl.datasets.sphere(10, 10, seed=seed)
+    return pl.NetworkSystem(pl.networks.Antisymmetric(10, width, seed=seed), data.inputs, data.targets)
 
 
 def test_a_wide_network_is_certified_at_initialization():
     found = pl.certify_solution(antisymmetric(65_536, seed=0))
     assert found.holds and RIGOURS.index(found.rigour) >= 2 and 0.2 < found.kantorovich_number < 0.5
-    # Half as wide, 1/sqrt(2) more curvature; a quarter, and h is too large.
+    # An eighth as wide h is sqrt(8) times as large.
     assert not pl.certify_solution(antisymmetric(8_192, seed=0)).holds
 
 

@@ -27,7 +27,7 @@ class BallConstants:
     @property
     def step_size(self):
         """Theorem 6's 1 / (L_F^2 + beta_F |F(w) - y|), with constants that hold on the whole ball."""
-        return 1 / (self.jacobian_norm**2 + self.jacobian_lipschitz * self.start_residual_norm) / SLACK
+        return 1 / (self.jacobian_norm * self.jacobian_norm + self.jacobian_lipschitz * self.start_residual_norm) / SLACK
 
 
 def ball_constants(system, radius, w=None):

@@ -150,7 +150,9 @@ class _Spread:
             if node.kind == "activation":
                 source = node.sources[0]
                 reach = (self.distances[source] + network.errors[source])[:, None]
-                low, high = network.values[source] - reach, network.values[source] + reach
+                # The sums are rounded; one float64 number further out they are not too narrow.
+                low = (network.values[source] - reach).nextafter(torch.tensor(-inf, dtype=torch.float64))
+                high = (network.values[source] + reach).nextafter(torch.tensor(inf, dtype=torch.float64))
                 self.ranges[i] = node.activation.derivative_range(low, high)
                 self.curvatures[i] = node.activation.largest_curvature(low, high)
             self.maps.append(_step(network, i, self.maps, self.ranges[i], 0.0))

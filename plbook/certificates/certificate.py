@@ -112,8 +112,6 @@ def certify_solution(system, w=None):
     def failed(status, beta=nan):
         return _certificate(False, status, nan, nan, known, parts, beta)
 
-    if residual == 0 and known.rigour == PROVED:
-        return _certificate(True, "holds: w itself solves the equations", 0.0, max(smallest, 0.0), known, parts, nan)
     if not isfinite(residual):
         return failed("fails: F or DF at w is not finite, or too large for float64")
     if not smallest > 0:
@@ -218,8 +216,6 @@ def _smallest_on_ball(smallest, beta, radius):
 
 def _number(beta, residual, smallest):
     """h = beta r0 / lambda0, rounded up."""
-    if residual == 0:
-        return 0.0
     if not (isfinite(beta) and smallest > 0):
         return inf
     exact = Fraction(beta) * Fraction(residual) / Fraction(smallest)
