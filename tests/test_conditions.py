@@ -20,6 +20,7 @@ ROUNDING = 1e-12
 # F(w) = A w
 
 
+@pytest.mark.statement(name="PL* condition", kind="positive")
 @given(seed=SEEDS, n=st.integers(1, 6), extra=st.integers(0, 6))
 @runs(max_examples=100)
 def test_linear_systems_hold_at_sigma_min_squared_and_no_more(seed, n, extra):
@@ -74,6 +75,7 @@ def test_repeated_equations_have_ratio_two_though_the_kernel_is_singular(w):
         assert pl.pl_ratio(pl.toys.repeated((1.0, -1.0)), [0.0]) <= ROUNDING
 
 
+@pytest.mark.statement(name="PL* condition", kind="negative")
 def test_square_without_a_solution_fails_at_zero_and_holds_with_epsilon():
     """y = -1: the ratio is 4 w^2 and L = (w^2 + 1)^2 / 2, so L >= epsilon means w^2 >= sqrt(2 epsilon) - 1."""
     system = pl.toys.square(-1.0)
@@ -101,6 +103,7 @@ def test_square_holds_with_the_closed_form_mu_for_every_epsilon(epsilon, fractio
     assert not pl.check_pl_star(pl.toys.square(-1.0), 1.01 * mu, points, epsilon=epsilon).holds
 
 
+@pytest.mark.statement(name="Theorem 1", kind="negative")
 def test_chain_holds_off_its_singular_plane_only():
     """K = [[w1^2 + w2^2, w1 w3], [w1 w3, w2^2 + w3^2]] has smallest eigenvalue w2^2."""
     system = pl.toys.chain()
@@ -110,6 +113,33 @@ def test_chain_holds_off_its_singular_plane_only():
     # On the plane w2 = 0 the value is 0; the residual (-1, -1) against K = (w1, w3)(w1, w3)^T gives (w1 + w3)^2 / 2.
     assert math.isclose(pl.pl_ratio(system, [3.0, 0.0, 1.0]), 8, rel_tol=ROUNDING)
     assert pl.pl_ratio(system, [3.0, 0.0, -3.0]) <= ROUNDING
+
+
+# One kernel, all targets
+
+
+@pytest.mark.statement(name="Proposition 3", kind="positive")
+@given(seed=SEEDS, scale=st.floats(0.1, 5))
+@runs(max_examples=30)
+def test_a_singular_kernel_fails_for_some_targets(seed, scale):
+    w = randn(3, seed=seed)
+    w[1] = 0  # the singular plane of the chain
+    chain = pl.toys.chain()
+    values, vectors = torch.linalg.eigh(chain.jacobian(w) @ chain.jacobian(w).T)
+    targets = chain.value(w) - scale * vectors[:, 0]
+    system = pl.toys.chain(targets.tolist())
+    assert system.loss(w) > 0 and pl.pl_ratio(system, w) <= ROUNDING * values[1]
+
+
+@pytest.mark.statement(name="Proposition 3", kind="negative")
+@given(seed=SEEDS)
+@runs(max_examples=30)
+def test_a_regular_kernel_fails_for_no_targets(seed):
+    w = randn(3, seed=seed)
+    assume(abs(w[1]) > 1e-3)
+    for targets in randn(20, 2, seed=seed + 1):
+        system = pl.toys.chain(targets.tolist())
+        assert pl.pl_ratio(system, w) >= pl.kernel_spectrum(system, w).smallest * (1 - ROUNDING) > 0
 
 
 # The ratio in general
@@ -129,6 +159,7 @@ def assert_between_the_eigenvalues(system, w):
     assert spectrum.smallest - spectrum.error <= ratio <= spectrum.largest + spectrum.error
 
 
+@pytest.mark.statement(name="Theorem 1", kind="positive")
 @given(seed=SEEDS, n=st.integers(1, 6), p=st.integers(1, 8), scale=st.floats(0, 3))
 @runs(max_examples=60)
 def test_ratio_lies_in_the_spectrum_of_random_quadratics(seed, n, p, scale):

@@ -35,6 +35,7 @@ def on_sphere(system, radius, seed):
     return system.start + radius * directions / directions.norm(dim=1, keepdim=True)
 
 
+@pytest.mark.statement(name="Theorem 2", kind="positive")
 @given(seed=SEEDS, n=st.integers(1, 4), extra=st.integers(0, 4), kept=st.floats(0.05, 0.95))
 @runs(max_examples=40)
 def test_theorem_2_and_its_singular_value_form(seed, n, extra, kept):
@@ -70,6 +71,7 @@ def turning(n, curvature):
     return pl.System(value, torch.zeros(n), torch.zeros(n)), u
 
 
+@pytest.mark.statement(name="Theorem 2", kind="negative")
 @pytest.mark.parametrize("n", [1, 4, 9])
 def test_the_factor_root_n_cannot_be_dropped(n):
     system, u = turning(n, 0.1)

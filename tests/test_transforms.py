@@ -42,6 +42,25 @@ def jacobian(function, x):
 # Theorem 3: Phi after F
 
 
+@pytest.mark.statement(name="Remark 3", kind="positive")
+@pytest.mark.parametrize("frequency", [1.0, 10.0])
+def test_an_output_map_bends_a_system_without_a_hessian(frequency):
+    """sin(c w) at c w = pi / 2 has the Hessian -c^2, though that of w is 0."""
+    straight = pl.toys.linear([[1.0]], [0.0], start=[math.pi / (2 * frequency)])
+    bent = pl.output_transform(straight, lambda z: (frequency * z).sin())
+    assert pl.hessian_norms(straight).largest == 0
+    assert math.isclose(pl.hessian_norms(bent).largest, frequency**2, rel_tol=1e-12)
+
+
+@pytest.mark.statement(name="Remark 3", kind="negative")
+def test_an_affine_output_map_only_scales_the_hessians():
+    system = pl.toys.quadratics(3, 5)
+    scaled = pl.output_transform(system, lambda z: 2 * z + 1)
+    # Both are estimates of one number and its double, from the same start.
+    assert torch.allclose(pl.hessian_norms(scaled).per_equation, 2 * pl.hessian_norms(system).per_equation, rtol=1e-10)
+
+
+@pytest.mark.statement(name="Theorem 3", kind="positive")
 @given(seed=SEEDS, n=st.integers(1, 4), extra=st.integers(0, 3))
 @runs(max_examples=30)
 def test_an_output_map_leaves_mu_rho_squared(seed, n, extra):
@@ -82,6 +101,7 @@ def test_an_output_map_with_a_closed_form():
     assert (record.bound, record.measured) == pytest.approx((4, 9), rel=ROUNDING)
 
 
+@pytest.mark.statement(name="Theorem 3", kind="negative")
 def test_a_singular_output_map_destroys_the_conditioning_and_points_that_miss_it_do_not_tell():
     """Phi(z) = z^2 entry by entry is singular where an F_i is 0; the linear F below has mu = 1 everywhere."""
     system = pl.toys.linear(torch.eye(2), [1.0, 1.0])
@@ -135,6 +155,7 @@ def test_an_output_activation_is_an_output_transformation(activation, function):
 # Remark 4: Psi before F
 
 
+@pytest.mark.statement(name="Remark 4", kind="positive")
 @given(seed=SEEDS, n=st.integers(1, 3), extra=st.integers(0, 3))
 @runs(max_examples=30)
 def test_an_input_map_leaves_mu_rho_squared(seed, n, extra):
@@ -155,6 +176,7 @@ def test_an_input_map_leaves_mu_rho_squared(seed, n, extra):
     assert pl.check_pl_star(transformed, max(record.bound, 0), points).holds
 
 
+@pytest.mark.statement(name="Remark 4", kind="negative")
 def test_conditioning_must_hold_on_the_image_not_on_the_ball():
     """F = w1 w2, K = |w|^2 >= 1 on the ball of radius 1 about (2, 0); Psi(v) = v - (2, 0) moves the ball to 0."""
     system, shift = pl.toys.product(), torch.tensor([2.0, 0.0], dtype=torch.float64)
@@ -222,6 +244,7 @@ COMPOSITIONS = {
 }
 
 
+@pytest.mark.statement(name="Proposition 4", kind="positive")
 @pytest.mark.parametrize("name", COMPOSITIONS)
 def test_the_terms_are_those_of_proposition_4(name):
     """K_g(w_g; f(D)) and J_g K_f(w_f; D) J_g^T, from separate systems and an explicit block-diagonal J_g."""
@@ -280,6 +303,7 @@ def test_a_good_upper_part_is_enough_and_inputs_that_f_merges_are_lost():
     close(record.inner, row.square().sum() * inputs @ inputs.T)
 
 
+@pytest.mark.statement(name="Proposition 4", kind="negative")
 def test_one_jacobian_for_all_inputs_instead_of_the_blocks_is_wrong():
     """The derivative of g by its inputs differs from input to input, so no single d'' x d' matrix can take its place."""
     system, module, inputs = composed(lambda: pl.MLP(3, [6, 2, 5], 2), (3,))

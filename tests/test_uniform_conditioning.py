@@ -35,6 +35,7 @@ def in_the_ball(system, radius, count, seed=0):
 # Closed forms
 
 
+@pytest.mark.statement(name="Definition 3", kind="positive")
 @pytest.mark.parametrize("radius", [0.1, 1.0, 2.0])
 def test_both_ends_meet_where_the_bound_is_attained(radius):
     """w1 w2: K = |w|^2, beta = 1; from (2, 1) the infimum (sqrt(5) - radius)^2 is where the ball comes closest to 0."""
@@ -47,6 +48,7 @@ def test_both_ends_meet_where_the_bound_is_attained(radius):
     assert record.radius == radius
 
 
+@pytest.mark.statement(name="Definition 3", kind="negative")
 def test_a_singular_point_in_the_ball_is_found_and_nothing_is_certified():
     record = pl.uniform_conditioning(pl.toys.product(), 2.5)
     assert record.lower == 0 and record.upper < 1e-20 and record.witness.norm() < 1e-10

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from plbook.bounds.lipschitz import RIGOURS, jacobian_lipschitz_bound
+from plbook.bounds.lipschitz import jacobian_lipschitz_bound
 from plbook.verified.kernel import kernel_bounds
+from plbook.verified.rigour import weakest
 
 # The rounding of the few operations below is a relative 1e-15.
 SLACK = 1 + 1e-12
@@ -50,5 +51,5 @@ def ball_constants(system, radius, w=None):
         jacobian_lipschitz=bound.value,
         residual_norm=(known.residual_norm + (slope + bound.center * radius / 2) * radius) * SLACK,
         start_residual_norm=known.residual_norm,
-        rigour=min(bound.rigour, known.rigour, key=RIGOURS.index),
+        rigour=weakest((bound.rigour, known.rigour)),
     )

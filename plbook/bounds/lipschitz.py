@@ -9,10 +9,7 @@ from plbook.bounds.graph import NotLayered, read_graph
 from plbook.bounds.layered import Layered
 from plbook.systems import NetworkSystem
 from plbook.verified.arithmetic import NotEnclosed
-
-# From the weakest: what was found, what float64 says, what is proved of numbers as float64 has them, what is proved.
-RIGOURS = ("estimate", "float bound", "verified linear algebra", "verified")
-ESTIMATE, VERIFIED = RIGOURS[0], RIGOURS[-1]
+from plbook.verified.rigour import ESTIMATE, VERIFIED
 
 
 @dataclass(frozen=True)

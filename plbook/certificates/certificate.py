@@ -6,11 +6,10 @@ from math import inf, isfinite, isnan, nan, nextafter, sqrt
 
 from plbook.bounds import bounds_about
 from plbook.bounds.graph import Kinked
-from plbook.bounds.lipschitz import RIGOURS
 from plbook.systems import NetworkSystem
 from plbook.verified.kernel import kernel_bounds
+from plbook.verified.rigour import ESTIMATE, VERIFIED, weakest
 
-PROVED = RIGOURS[-1]
 # Balls that are tried, in units of r0 / sqrt(lambda0): a solution cannot be guaranteed nearer than 1 and need not be
 # looked for beyond 2. Smaller balls have smaller constants.
 RADII = (2.0, 1.75, 1.5, 1.3, 1.15, 1.05)
@@ -125,7 +124,7 @@ def certify_solution(system, w=None):
     parts = (*parts, Ingredient("Lipschitz constant of DF", beta, bounds.rigour, bounds.reason))
     if isnan(s):
         return failed(_too_curved(known, beta, radius, h, isinstance(system, NetworkSystem)), beta)
-    doubts = {part.reason: f"{part.name} ({part.rigour}: {part.reason})" for part in parts if part.rigour != PROVED}
+    doubts = {part.reason: f"{part.name} ({part.rigour}: {part.reason})" for part in parts if part.rigour != VERIFIED}
     if doubts:
         return failed(f"plausible: h = {h:.3g} is below 1/2, but not all of it is proved: {'; '.join(doubts.values())}", beta)
     mu = _smallest_on_ball(smallest, beta, s)
@@ -143,7 +142,7 @@ def _certificate(holds, status, radius, mu, known, parts, beta, descent=None):
         smallest_eigenvalue=known.smallest_eigenvalue,
         residual_norm=known.residual_norm,
         jacobian_lipschitz=beta,
-        rigour=min((part.rigour for part in parts), key=RIGOURS.index),
+        rigour=weakest(part.rigour for part in parts),
         ingredients=parts,
         descent=descent,
     )
@@ -159,7 +158,7 @@ def _ball(bounds, residual, smallest):
         if s <= radius:
             break
         tried.append((beta, radius, nan))
-        if bounds.rigour == RIGOURS[0]:
+        if bounds.rigour == ESTIMATE:
             return tried[0]
     else:
         return tried[0]

@@ -10,9 +10,8 @@ from torch.func import grad
 from plbook.bounds import jacobian_lipschitz_bound
 from plbook.tangent_kernel import kernel_spectrum, tangent_kernel
 from plbook.verified.kernel import kernel_bounds
+from plbook.verified.rigour import ESTIMATE, weakest
 from plbook.verified.rounding import down, up
-
-RIGOUR = ("estimate", "float bound", "verified linear algebra", "verified")  # from the weakest
 
 SAMPLES = 16  # random points of the ball
 STARTS = 4  # descents: from the center, and from the samples with the smallest values
@@ -58,8 +57,8 @@ def uniform_conditioning(system, radius, w=None):
         raise ValueError(f"radius must be a finite number > 0, got {radius}.")
     w = system.point(w)
     beta, center = jacobian_lipschitz_bound(system, radius, w), kernel_bounds(system, w)
-    rigour = min(beta.rigour, center.rigour, key=RIGOUR.index)
-    lower = 0.0 if rigour == "estimate" else _lower_end(center.smallest_eigenvalue, beta.center, radius)
+    rigour = weakest((beta.rigour, center.rigour))
+    lower = 0.0 if rigour == ESTIMATE else _lower_end(center.smallest_eigenvalue, beta.center, radius)
     witness = _lowest_point(system, w, radius)
     return UniformConditioning(radius, lower, kernel_spectrum(system, witness).smallest, witness, rigour)
 

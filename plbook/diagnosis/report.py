@@ -90,10 +90,11 @@ class Diagnosis:
     __repr__ = __str__
 
     def _repr_html_(self):
+        left = "text-align: left; padding: 0.2em 1em 0.2em 0"
         rows = "".join(
-            f'<tr style="vertical-align: baseline"><th scope="row" style="text-align: left">{escape(name)}</th>'
-            f'<td style="text-align: left; white-space: nowrap">{escape(value)}</td>'
-            f'<td style="text-align: left; overflow-wrap: anywhere">{escape(remark)}</td></tr>'
+            f'<tr style="vertical-align: baseline"><th scope="row" style="{left}">{escape(name)}</th>'
+            f'<td style="{left}; white-space: nowrap">{escape(value)}</td>'
+            f'<td style="{left}; overflow-wrap: anywhere">{escape(remark)}</td></tr>'
             for name, value, remark in self._rows()
         )
         sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.limits)

@@ -9,6 +9,7 @@ from torch.fx import Interpreter
 from plbook.verified.arithmetic import Enclosure, NotEnclosed, matmul
 from plbook.verified.enclosures import aten, replay, trace
 from plbook.verified.matrices import frobenius_norm_bound, smallest_singular_value_bound, spectral_norm_bound
+from plbook.verified.rigour import VERIFIED, VERIFIED_LINEAR_ALGEBRA
 from plbook.verified.rounding import down, up
 
 # Jacobian rows are enclosed in chunks of at most this many bytes; an operation on a chunk takes some ten times as much.
@@ -48,10 +49,10 @@ def kernel_bounds(system, w=None):
     w = system.point(w).detach()
     try:
         residual, jacobian = residual_and_jacobian(system, w)
-        rigour, reason = "verified", ""
+        rigour, reason = VERIFIED, ""
     except NotEnclosed as found:
         residual, jacobian = (Enclosure(part(w).detach().cpu()) for part in (system.residual, system.jacobian))
-        rigour, reason = "verified linear algebra", str(found)
+        rigour, reason = VERIFIED_LINEAR_ALGEBRA, str(found)
     error = 0.0 if jacobian.error is None else frobenius_norm_bound(jacobian.error)
     wide = system.num_equations <= system.num_parameters
     smallest = max(down((smallest_singular_value_bound(jacobian.value) if wide else 0.0) - error), 0.0)
