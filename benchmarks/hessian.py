@@ -30,6 +30,8 @@ CANDIDATES = [
     Candidate("torch.func", "eigsh over vjp of grad", "reverse over reverse"),
     Candidate("curvlinops", "eigsh", "curvlinops"),
 ]
+# What eigsh is asked for where NORM_TOLERANCE is not enough: on H2 it settles on an inner eigenvalue, 1.3% below.
+EIGSH_TOLERANCES = {"H2": 1e-3}
 # In a round, calls are repeated for as many seconds.
 SHORT = 0.3
 
@@ -80,6 +82,7 @@ def measure(workload, rounds, python):
         "outputs": workload.outputs,
         "parameters": sum(weight.numel() for weight in workload.network().parameters()),
         "tolerance": NORM_TOLERANCE,
+        "eigsh_tolerance": eigsh_tolerance(workload),
         "rounds": rounds,
         "implementations": summary(present, {c: entry.facts for c, entry in ready.items()}, seconds, {**stopped, **stopped_later}),
     }
@@ -100,8 +103,13 @@ def summary(present, facts, seconds, stopped):
     return implementations
 
 
+def eigsh_tolerance(workload):
+    return EIGSH_TOLERANCES.get(workload.name, NORM_TOLERANCE)
+
+
 def _first_calls(candidate, worker, workload, path, exact):
     request = {"method": candidate.method, "workload": workloads.fields(workload), "path": str(path)}
+    request["eigsh_tolerance"] = eigsh_tolerance(workload)
     name = f"{workload.name}, {candidate.name}"
     return begin(worker, request, path.with_name("norms.npy"), lambda norms: {"error": check_norms(name, norms, exact)})
 

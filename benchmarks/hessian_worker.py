@@ -1,4 +1,4 @@
-"""The worker for Hessian norms: each method is a function of no arguments on a ready network."""
+"""The worker for Hessian norms: each method is a function of no arguments on a ready network; those of peers use eigsh."""
 
 import numpy as np
 import torch
@@ -12,12 +12,12 @@ from benchmarks.reference import NORM_TOLERANCE
 from benchmarks.serving import serve, state
 
 
-def plbook_norms(network, inputs, targets):
+def plbook_norms(network, inputs, targets, eigsh_tolerance):
     system = pl.NetworkSystem(network, inputs, targets)
     return lambda: pl.hessian_norms(system, rtol=NORM_TOLERANCE).per_equation.numpy()
 
 
-def forward_over_reverse(network, inputs, targets):
+def forward_over_reverse(network, inputs, targets, eigsh_tolerance):
     """torch.func's own recommendation: the directional derivative of the gradient."""
     w, values = _flat(network)
 
@@ -25,10 +25,10 @@ def forward_over_reverse(network, inputs, targets):
         gradient = grad(lambda v: values(v, x)[output])
         return _operator(len(w), lambda v: jvp(gradient, (w,), (v,))[1])
 
-    return _loop(operator, inputs, targets, len(w))
+    return _loop(operator, inputs, targets, len(w), eigsh_tolerance)
 
 
-def reverse_over_reverse(network, inputs, targets):
+def reverse_over_reverse(network, inputs, targets, eigsh_tolerance):
     """The gradient is computed once per equation, and each product is a backward pass through it."""
     w, values = _flat(network)
 
@@ -36,7 +36,7 @@ def reverse_over_reverse(network, inputs, targets):
         pullback = vjp(grad(lambda v: values(v, x)[output]), w)[1]
         return _operator(len(w), lambda v: pullback(v, create_graph=False)[0])
 
-    return _loop(operator, inputs, targets, len(w))
+    return _loop(operator, inputs, targets, len(w), eigsh_tolerance)
 
 
 class Picked(nn.Module):
@@ -48,7 +48,7 @@ class Picked(nn.Module):
         return (prediction * unit).sum()
 
 
-def curvlinops(network, inputs, targets):
+def curvlinops(network, inputs, targets, eigsh_tolerance):
     """The Hessian operator of a data set that is one input, with a loss that is one output."""
     from curvlinops import HessianLinearOperator
 
@@ -59,7 +59,7 @@ def curvlinops(network, inputs, targets):
         data = [(x.unsqueeze(0), units[output].unsqueeze(0))]
         return HessianLinearOperator(network, Picked(), parameters, data, check_deterministic=False).to_scipy(np.float64)
 
-    return _loop(operator, inputs, targets, sum(weight.numel() for weight in parameters))
+    return _loop(operator, inputs, targets, sum(weight.numel() for weight in parameters), eigsh_tolerance)
 
 
 def _flat(network):
@@ -78,12 +78,12 @@ def _operator(size, product):
     return LinearOperator((size, size), matvec=lambda v: product(torch.from_numpy(v.reshape(-1))).numpy(), dtype=np.float64)
 
 
-def _loop(operator, inputs, targets, size):
+def _loop(operator, inputs, targets, size, tolerance):
     """scipy's eigsh for one equation after the other, from one seeded start."""
     outputs, start = targets.numel() // len(targets), np.random.default_rng(0).standard_normal(size)
 
     def norm(x, output):
-        return abs(eigsh(operator(x, output), k=1, which="LM", v0=start, tol=NORM_TOLERANCE, return_eigenvectors=False)[0])
+        return abs(eigsh(operator(x, output), k=1, which="LM", v0=start, tol=tolerance, return_eigenvectors=False)[0])
 
     return lambda: np.array([norm(x, output) for x in inputs for output in range(outputs)])
 
@@ -96,8 +96,8 @@ METHODS = {
 }
 
 
-def load(method, workload, path):
-    state["call"] = METHODS[method](*workloads.load(workload, path, torch.float64))
+def load(method, workload, path, eigsh_tolerance=NORM_TOLERANCE):
+    state["call"] = METHODS[method](*workloads.load(workload, path, torch.float64), eigsh_tolerance)
 
 
 def save(path):

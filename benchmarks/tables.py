@@ -105,6 +105,8 @@ def hessian_sentences(record):
         f"relative error of a norm is {errors[0]:.1g} with plbook and {errors[1]:.1g} with the others."
     )
     for name, part in parts.items():
+        if part["eigsh_tolerance"] < part["tolerance"]:
+            yield f"In {name} eigsh is asked for {100 * part['eigsh_tolerance']:g}%: asked for less it ends at an inner eigenvalue."
         if "curvlinops_missing" in part:
             yield f"curvlinops is missing in {name}: {part['curvlinops_missing']}."
 

@@ -115,7 +115,7 @@ def write():
         *rows,
         "",
         *kernel_benchmarks(stored("kernel")),
-        *(hessian_benchmarks(stored("hessian")) if (RECORDS / "hessian.json").exists() else []),
+        *hessian_benchmarks(stored("hessian")),
         "## Versions",
         "",
         "| software | version |",
