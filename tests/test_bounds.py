@@ -316,7 +316,7 @@ def test_what_leaves_float64_is_infinite(radius):
     "hidden, widths, seeds", [(1, (256, 1024, 4096, 16384), range(8)), (2, (256, 512, 1024), range(2))]
 )
 def test_over_the_unit_ball_the_bound_falls_like_the_root_of_the_width(hidden, widths, seeds):
-    """All widths and seeds are in the stress record."""
+    """Some of the cases of bound_slopes.SEEDS; all of them take a quarter of an hour."""
     results = [bound_slopes.measure((hidden, width, seed)) for width in widths for seed in seeds]
     assert abs(bound_slopes.slopes(results)[hidden] - bound_slopes.EXPECTED) <= bound_slopes.TOLERANCE
 
