@@ -380,11 +380,12 @@ def test_a_large_condition_number_and_the_pair_behind_it(report):
 
 def test_strong_and_weak_directions(report):
     largest = report.spectrum.largest
-    for share, where, other in ((0.099, "weak", "strong"), (0.101, "strong", "weak")):
+    weak, strong = "residual lies mostly along weak directions", "Strong directions of K take part in the residual"
+    for share, where, other in ((0.099, weak, strong), (0.101, strong, weak)):
         changed = dataclasses.replace(report, pl_ratio=share * largest)
         taken = words.number(100 * report.step_size * share * largest, 2)
-        assert says(changed, f"along {where} directions") and says(changed, f"takes off at least about {taken}% of the loss")
-        assert not says(changed, f"along {other}")
+        assert says(changed, where) and says(changed, f"takes off at least about {taken}% of the loss")
+        assert not says(changed, other)
     stuck = dataclasses.replace(report, pl_ratio=report.spectrum.error)
     assert says(stuck, "The gradient is 0 up to rounding") and not says(report, "gradient is 0")
 
@@ -392,7 +393,7 @@ def test_strong_and_weak_directions(report):
 def test_the_steps_to_a_tenth_of_the_loss(report):
     changed = dataclasses.replace(report, mu=0.5, rate=1 - 1e-4)
     # ln 10 / 1e-4 = 23,026
-    assert says(changed, "about 20,000 such steps for each factor of 10")
+    assert says(changed, "at most about 20,000 such steps for each factor of 10")
     assert 0.9999**20_000 < 0.15 and says(report, "In the end") == 1
     assert not says(dataclasses.replace(report, mu=0.0, rate=1.0), "In the end")
 

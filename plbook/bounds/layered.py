@@ -258,5 +258,5 @@ def _largest_slope(network, spread, maps, radius):
             joint[last, first] += pull * spread.joint_input_norms[first]
     if not (slopes.isfinite().all() and joint.isfinite().all()):
         return inf
-    apart = length(torch.linalg.matrix_norm(slopes, 2)).item()
-    return min(apart, torch.linalg.matrix_norm(joint, 2).item()) * ROUNDING + TINY
+    apart = length(spectral_norm_bound(slopes)).item()
+    return min(apart, spectral_norm_bound(joint).item()) * ROUNDING + TINY

@@ -39,7 +39,7 @@ def _kernel(report):
             f"fitted exactly; it takes at least {n - p:,} more."
         )
     if not spectrum.resolved:
-        out_of_reach = "There are enough parameters, but K is not resolved: some change of the outputs is out of reach."
+        out_of_reach = "There are enough parameters, but K is not resolved: as far as float64 can tell, some change of the outputs is out of reach."
         return f"{out_of_reach} {_cause(report)}"
     condition = number(spectrum.condition_number, 2)
     if spectrum.condition_number <= LARGE_CONDITION:
@@ -73,11 +73,12 @@ def _now(report):
         return "The residual is 0 up to rounding: nothing is left to optimize."
     if report.pl_ratio <= report.spectrum.error:
         return "The gradient is 0 up to rounding, but the loss is not: gradient descent hardly leaves these weights."
-    where = "weak" if report.pl_ratio < SMALL_SHARE * report.spectrum.largest else "strong"
+    # Eigenvalues above half of lambda_max have less than 2 SMALL_SHARE of the residual's square then.
+    weak = report.pl_ratio < SMALL_SHARE * report.spectrum.largest
+    where = "The residual lies mostly along weak directions of K" if weak else "Strong directions of K take part in the residual"
     return (
-        f"The residual lies along {where} directions of K (PL ratio {number(report.pl_ratio, 2)}, lambda_max "
-        f"{number(report.spectrum.largest, 2)}): the first step takes off at least about "
-        f"{number(100 * report.step_size * report.pl_ratio, 2)}% of the loss."
+        f"{where} (PL ratio {number(report.pl_ratio, 2)}, lambda_max {number(report.spectrum.largest, 2)}): the first step "
+        f"takes off at least about {number(100 * report.step_size * report.pl_ratio, 2)}% of the loss."
     )
 
 
@@ -85,7 +86,7 @@ def _later(report):
     if _fitted(report) or not report.mu > 0:
         return ""
     steps = number(log(10) / (1 - report.rate), 1)
-    return f"In the end the weakest direction decides: about {steps} such steps for each factor of 10 in the loss."
+    return f"In the end the weakest direction decides: at most about {steps} such steps for each factor of 10 in the loss."
 
 
 def _step(report):
@@ -112,7 +113,7 @@ def _certificate(report):
     if not certificate.status.startswith("not tried") and 0.5 <= report.kantorovich_number < inf:
         factor = number(2 * report.kantorovich_number, 1)
         return (
-            f"Too far from a solution for a certificate: a residual about {factor} times smaller would do. Train longer, "
-            "then polish."
+            f"Too far from a solution for a certificate: by this estimate a residual about {factor} times smaller would do. "
+            "Train longer, then polish."
         )
     return f"No certificate: {certificate.status.split(': ', 1)[-1]}."
