@@ -94,12 +94,13 @@ class Diagnosis:
         rows = "".join(
             f'<tr style="vertical-align: baseline"><th scope="row" style="{left}">{escape(name)}</th>'
             f'<td style="{left}; white-space: nowrap">{escape(value)}</td>'
-            f'<td style="{left}; overflow-wrap: anywhere">{escape(remark)}</td></tr>'
+            f'<td style="{left}">{escape(remark)}</td></tr>'
             for name, value, remark in self._rows()
         )
         sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.limits)
         return (
-            f"<p><strong>{escape(self._title())}</strong></p><table><tbody>{rows}</tbody></table>"
+            f"<p><strong>{escape(self._title())}</strong></p>"
+            f'<div style="overflow-x: auto"><table><tbody>{rows}</tbody></table></div>'
             f"<p>What limits optimization here</p><ul>{sentences}</ul>"
         )
 
