@@ -136,6 +136,7 @@ def attack(system, radius, seed):
             uphill = grad(lambda v: ((hessian(system.value)(v) @ a) @ b) @ u)(point)
             if not uphill.any():
                 break
+            uphill /= uphill.abs().max()  # the norm of a gradient below 1e-162 would be 0
             point = w + radius * (uphill / uphill.norm())
     return found, found_center
 
@@ -147,10 +148,9 @@ def inside(w, radius, draw):
 
 def curvature(tensor, draw):
     """A lower bound of the norm of the trilinear form (n, p, p), by alternating directions, and the directions."""
-    # The start of the search: any will do, and LAPACK's eigh does not converge on one of the 10,000 cases.
-    norms = torch.linalg.svdvals(tensor)[:, 0]
-    equation = norms.argmax()
-    a = torch.linalg.svd(tensor[equation]).Vh[0]
+    values = torch.linalg.eigvalsh(tensor)
+    equation = values.abs().amax(dim=1).argmax()
+    a = torch.linalg.eigh(tensor[equation]).eigenvectors[:, values[equation].abs().argmax()]
     best, directions = 0.0, None
     for start in (a, torch.randn(len(a), dtype=torch.float64, generator=draw)):
         a = b = start / start.norm()

@@ -13,7 +13,8 @@ from torch.testing import assert_close
 
 import plbook as pl
 from plbook.bounds import activations, estimate
-from plbook.bounds.graph import Kinked, NotLayered, backward, forward, parameters, read_graph
+from plbook.bounds.graph import Kinked, NotLayered, backward, forward, layer_inputs, parameters, read_graph
+from plbook.bounds.layered import Layered, _adjoint_changes
 from plbook.bounds.maps import FEW_ROWS, LinearMap, Map
 
 CERTIFIED = ["MLP", "biases", "frozen", "one input"]
@@ -190,6 +191,87 @@ def test_a_forward_function_of_sums_scalings_and_reshapings_is_read():
     build = lambda: Forward(mixed, a=nn.Linear(3, 4), b=nn.Linear(4, 4), c=nn.Linear(4, 2, bias=False))  # noqa: E731
     bound = pl.jacobian_lipschitz_bound(network(build, 3), 0.1)
     assert bound.rigour == "verified" and "layer by layer" in bound.reason
+
+
+MOVING = {
+    "two hidden layers": (lambda: nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4), nn.SiLU(), nn.Linear(4, 2)), (3,)),
+    "sums": (lambda: Forward(mixed, a=nn.Linear(3, 4), b=nn.Linear(4, 4), c=nn.Linear(4, 2, bias=False)), (3,)),
+    "convolutions": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 2, 3, padding=1), nn.Tanh(), nn.Conv2d(2, 2, 3, padding=1, bias=False), nn.GELU(), nn.Flatten(), nn.Linear(32, 1)
+        ),
+        (1, 4, 4),
+    ),
+}
+
+
+def at_point(system, nodes, w):
+    """Per node its values (samples, size) and the derivatives of the outputs by it (samples, outputs, size)."""
+    named = parameters(system, w)
+    values = forward(nodes, named, system._samples)
+    adjoints = backward(nodes, named, values, system._outputs)
+    n = len(system._samples)
+    return [v.reshape(n, -1) for v in values], [a.reshape(system._outputs, n, -1).transpose(0, 1) for a in adjoints]
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_the_derivatives_by_every_layer_are_the_jacobian(name):
+    build, sample = MOVING[name]
+    system = network(build, *sample)
+    nodes = read_graph(system)
+    values, adjoints = at_point(system, nodes, system.start)
+    for i, node in enumerate(nodes):
+        if node.kind == "affine":
+            x = values[node.sources[0]].reshape(-1, *nodes[node.sources[0]].shape)
+            rows = layer_inputs(node, x, True, False)
+            by_position = adjoints[i].reshape(len(x), system._outputs, -1, rows.shape[1])
+            if isinstance(node.layer, nn.Linear):
+                by_position = adjoints[i].reshape(len(x), system._outputs, rows.shape[1], -1).transpose(2, 3)
+            expected = torch.einsum("nkop,npi->nkoi", by_position, rows).flatten(2).flatten(0, 1)
+            assert_close(system.jacobian_columns(system.start, [node.weight]), expected)
+
+
+@pytest.mark.parametrize("radius", [0.01, 0.5])
+@pytest.mark.parametrize("name", MOVING)
+def test_nothing_in_the_ball_moves_farther_than_its_bound(name, radius):
+    """Values, derivatives of the outputs and inputs of layers, at points of the sphere; some come within a factor of 5."""
+    build, sample = MOVING[name]
+    system = network(build, *sample)
+    nodes, w = read_graph(system), system.start
+    layered = Layered(system, nodes, w)
+    spread = layered._spread(radius)
+    changes = _adjoint_changes(layered, spread)
+    values, adjoints = at_point(system, nodes, w)
+    closest = 0.0
+    for seed in range(10):
+        direction = randn(len(w), seed=seed)
+        found, turned = at_point(system, nodes, w + radius * direction / direction.norm())
+        for i, node in enumerate(nodes):
+            moved = found[i] - values[i]
+            assert (moved.norm(dim=1) <= spread.distances[i] * (1 + 1e-9) + 1e-14).all()
+            assert moved.norm() <= spread.joint_distances[i] * (1 + 1e-9) + 1e-14
+            turn = torch.linalg.matrix_norm(turned[i] - adjoints[i], 2)
+            assert (turn <= changes[i] * (1 + 1e-9) + 1e-14).all()
+            if i in layered.layers:
+                number, source = layered.layers.index(i), node.sources[0]
+                x = found[source].reshape(-1, *nodes[source].shape)
+                rows = layer_inputs(node, x, node.weight in system._shapes, node.bias in system._shapes)
+                norms = torch.linalg.matrix_norm(rows, 2)
+                assert (norms <= spread.input_norms[number] * (1 + 1e-9)).all()
+                assert torch.linalg.matrix_norm(rows.flatten(0, 1), 2) <= spread.joint_input_norms[number] * (1 + 1e-9)
+                if spread.distances[i].all():
+                    closest = max(closest, (moved.norm(dim=1) / spread.distances[i]).max().item())
+    assert closest > 0.2
+
+
+def test_a_convolution_of_equal_weights_nearly_attains_its_growth():
+    """|U x| <= |U|_F sqrt(overlap) |x|: 3 on average, 62/24 for equal pixels of an 8x8 image, whose border counts less."""
+    system = network(lambda: nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Flatten(), nn.Linear(64, 1)), 1, 8, 8)
+    layered = Layered(system, read_graph(system), system.start)
+    growth = layered.maps[layered.layers[0]].growth
+    image, weight = torch.ones(1, 1, 8, 8), torch.ones(1, 1, 3, 3)
+    stretched = nn.functional.conv2d(image, weight, padding=1).norm() / (weight.norm() * image.norm())
+    assert stretched <= growth == 3 and stretched > 2.5
 
 
 @pytest.mark.parametrize("name", NOT_CERTIFIED)
