@@ -150,8 +150,7 @@ def test_quadratics_follow_the_seed():
 
 
 def test_every_toy_is_tested_here():
-    public = {name for name, f in vars(toys).items() if callable(f) and f.__module__ == toys.__name__}
-    assert public == {*CLOSED_FORMS, "quadratics", "FourierFeatures", "fourier_bottleneck"}
+    assert set(toys.__all__) == {*CLOSED_FORMS, "quadratics", "fourier_bottleneck"}
 
 
 def test_starts_and_targets_are_those_given():
