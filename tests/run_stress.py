@@ -16,6 +16,8 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from pathlib import Path
 
+import bound_slopes
+import curvature_trials
 import flint
 import mpmath
 import near_duplicates
@@ -28,6 +30,8 @@ from tqdm import tqdm
 SUITES = {
     "near_duplicates": near_duplicates,
     "verified_eigenvalues": verified_eigenvalues,
+    "curvature_trials": curvature_trials,
+    "bound_slopes": bound_slopes,
     "unsolvable": unsolvable,
 }
 RECORDS = Path(__file__).with_name("stress")
