@@ -99,14 +99,11 @@ def test_a_python_too_old_is_refused(monkeypatch):
 
 @pytest.fixture(scope="module")
 def stored():
-    found = record.load("hessian")
-    if set(found["parts"]) != set(WORKLOADS):
-        pytest.skip("not all measured yet: python -m benchmarks hessian")
-    return found
+    return record.load("hessian")
 
 
-def test_every_workload_and_implementation_is_recorded(stored):
-    assert set(stored["parts"]) == set(WORKLOADS)
+def test_every_implementation_is_recorded(stored):
+    assert "H1" in stored["parts"] and set(stored["parts"]) <= set(WORKLOADS)
     for name, part in stored["parts"].items():
         assert set(part["implementations"]) == {candidate.name for candidate in CANDIDATES}, name
 
@@ -152,6 +149,7 @@ def test_the_status_page_has_every_row(stored):
 
 def test_the_status_page_says_what_was_not_measured(stored):
     without = copy.deepcopy(stored)
+    without["parts"]["H3"] = copy.deepcopy(stored["parts"]["H1"])
     without["parts"]["H1"]["curvlinops_missing"] = "no network"
     del without["parts"]["H1"]["implementations"]["curvlinops, eigsh"]
     page = "\n".join(status_page.hessian_benchmarks(without))
