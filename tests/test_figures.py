@@ -21,6 +21,7 @@ landscape = importlib.import_module("plbook.figures.landscape")
 SYSTEM = pl.toys.product()
 RUN = pl.gradient_descent(SYSTEM, step_size=0.05, max_steps=40, record_every=5)
 X = np.array([1.0, 10.0, 100.0])
+STEPS = np.arange(11)
 LABELS = torch.tensor([3, 1, 3, 1, 2])
 WIDTHS = [16, 64, 256]
 DRAWS = np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], [3.0, 4.0, 9.0]])
@@ -38,6 +39,7 @@ FIGURES = {
     "ratios": lambda: figures.ratios([1.0, 2.0], [1.5, 4.0]),
     "exponents": lambda: figures.exponents(X, {"a": 3 * X**2, "b": X**-1.0}, slopes={"a": 2, "b": -0.5}, xlabel="x", ylabel="y"),
     "against_bound": lambda: figures.against_bound(X, X / 2, X, xlabel="x", ylabel="y", log="xy"),
+    "rates": lambda: figures.rates(STEPS, 2 * 0.9**STEPS, {"above": 0.95**STEPS, "below": 0.85**STEPS}),
     "kernel_image": lambda: figures.kernel_image(KERNEL, LABELS),
     "kernels": lambda: figures.kernels([KERNEL, 2 * KERNEL], ["one", "two"], columns=2),
     "against_width": lambda: figures.against_width(WIDTHS, {"one": DRAWS, "two": 2 * DRAWS}, ylabel="y", laws={"one": 3 * X}, level=("level", 5.0)),
@@ -130,6 +132,13 @@ def test_eigenvalues_and_ratios_are_drawn_as_given():
     assert close(lines(scatter, style.MEASURED)[0], [[1, 2], [1.5, 4]])
     x, y = lines(scatter, style.THEORY)[0]
     assert close(x, y) and x[0] < 1 and x[-1] > 2
+
+
+def test_rates_draw_the_relative_loss_and_each_law():
+    lines = FIGURES["rates"]().axes[0].lines
+    assert [line.get_linestyle() for line in lines] == ["--", "--", "-"]
+    for line, factor in zip(lines, (0.95, 0.85, 0.9)):
+        assert line.get_ydata() == pytest.approx(factor**STEPS)
 
 
 def test_kernel_image_sorts_inputs_by_label():

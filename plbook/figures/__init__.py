@@ -11,6 +11,7 @@ from plbook.figures.curves import (
     eigenvalues_along_path,
     exponents,
     kernel_image,
+    rates,
     ratios,
     segment,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "kernel_image",
     "kernels",
     "landscape",
+    "rates",
     "ratios",
     "segment",
     "shares",

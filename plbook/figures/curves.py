@@ -117,6 +117,29 @@ def against_bound(
     return fig
 
 
+def rates(steps, measured, laws, *, ylabel="mean of $L(w_t)\\,/\\,L(w_0)$"):
+    """A measured loss, relative to its start, against exponential laws.
+
+    Args:
+        steps, measured: shape (k,).
+        laws: name -> the predicted values, shape (k,).
+    """
+    steps, measured = np.asarray(steps), np.asarray(measured)
+    with style.figure() as (fig, axes):
+        for position, (name, values) in enumerate(laws.items()):
+            axes.semilogy(steps, values, "--", color=style.THEORY)
+            at = int((0.8 - 0.3 * position) * (len(steps) - 1))
+            below = values[at] < measured[at]
+            style.label(
+                axes, steps[at], values[at], name, style.THEORY,
+                offset=(-8, -12) if below else (0, 14), ha="right" if below else "left",
+            )
+        axes.semilogy(steps, measured / measured[0], "-", color=style.MEASURED)
+        style.label(axes, steps[-1], measured[-1] / measured[0], "measured", style.MEASURED)
+        axes.set(xlabel="step $t$", ylabel=ylabel, xlim=(0, 1.22 * steps[-1]))
+    return fig
+
+
 def kernel_image(kernel, labels):
     """The entries of a tangent kernel as an image, inputs sorted by label."""
     labels = np.asarray(labels)
