@@ -290,9 +290,10 @@ def test_a_local_minimum_of_a_grid_is_below_all_eight_neighbors():
 def test_the_gray_part_of_the_valley_is_below_epsilon():
     surface = FIGURES["valley"]().axes[0].collections[0]
     share = (surface._facecolor3d[:, :3] == to_rgba(relaxation.BOTTOM)[:3]).all(axis=1).mean()
-    x, y, points = relaxation._grid(((-3.0, 3.0), (-1.5, 3.5)), relaxation.SURFACE)
+    x, y, points = relaxation._grid(((-3.0, 3.0), (-0.8, 3.6)), relaxation.SURFACE)
     losses = torch.func.vmap(pl.toys.bumpy_valley().loss)(points)
-    assert share == pytest.approx((losses < 0.4).double().mean().item(), abs=0.01) and 0.1 < share < 0.6
+    expected = ((losses < 0.4).sum() / (losses <= 2.0).sum()).item()
+    assert share == pytest.approx(expected, abs=0.01) and 0.1 < share < 0.6
 
 
 def test_balls_are_drawn_where_they_are():
@@ -322,7 +323,7 @@ def test_the_domain_is_where_the_kernel_is_conditioned_and_the_dashes_where_it_i
 
 def test_a_stall_draws_the_run_and_what_is_promised_within_it():
     figure = FIGURES["stall"]()
-    assert close(lines(figure, style.MEASURED)[0], [np.arange(1, 40), STALLED[1:]])
+    assert close(lines(figure, style.MEASURED)[0], [np.arange(40), STALLED])
     assert close(lines(figure, style.THEORY)[0].T, PROMISED[:2])
     assert lines(figure, style.FAINT)[0][1].tolist() == [0.5, 0.5] and not lines(figures.stall(STALLED, PROMISED), style.FAINT)
 

@@ -16,7 +16,7 @@ BOTTOM = "#B8B8B8"
 HEIGHTS = LinearSegmentedColormap.from_list("heights", ["#0B3C5D", style.MEASURED, style.PL_REGION])
 
 
-def valley(system, *, epsilon=None, extent=((-3.0, 3.0), (-1.5, 3.5)), highest=2.5, view=(38, -70)):
+def valley(system, *, epsilon=None, extent=((-3.0, 3.0), (-0.8, 3.6)), highest=2.0, view=(55, -80)):
     """The loss over the plane as a surface, with its local minima: the paper's Figures 3 and 5.
 
     Args:
@@ -29,12 +29,12 @@ def valley(system, *, epsilon=None, extent=((-3.0, 3.0), (-1.5, 3.5)), highest=2
     _check_two_unknowns(system)
     x, y, points = _grid(extent, SURFACE)
     losses = vmap(system.loss)(points).view(SURFACE, SURFACE).numpy()
-    shown = np.minimum(losses, highest)
+    shown = np.where(losses <= highest, losses, np.nan)
     with style.figure(6.2, 4.9, projection="3d") as (fig, axes):
-        colors = HEIGHTS(shown / highest)
+        colors = HEIGHTS(np.minimum(losses / highest, 1))
         if epsilon is not None:
             colors[losses < epsilon] = to_rgba(BOTTOM)
-        axes.plot_surface(*np.meshgrid(x, y), shown, facecolors=colors, rcount=SURFACE, ccount=SURFACE, linewidth=0, antialiased=False)
+        axes.plot_surface(*np.meshgrid(x, y), shown, facecolors=colors, rcount=SURFACE, ccount=SURFACE, linewidth=0, antialiased=False, shade=False)
         i, j = np.nonzero(_local_minima(losses))
         axes.plot(x[j], y[i], losses[i, j], "o", color=style.SINGULAR, markersize=6, zorder=10)
         axes.view_init(*view)
@@ -106,15 +106,16 @@ def stall(losses, promised, *, floor=None):
     steps = np.arange(len(losses))
     promised = np.array([(step, epsilon) for step, epsilon in promised if step <= steps[-1]], dtype=float)
     with style.figure() as (fig, axes):
-        axes.loglog(steps[1:], losses[1:], "-", color=style.MEASURED)
-        axes.loglog(*promised.T, "--", color=style.THEORY)
+        axes.semilogy(steps, losses, "-", color=style.MEASURED)
+        axes.semilogy(*promised.T, "--", color=style.THEORY)
         middle = len(promised) // 2
         style.label(axes, *promised[middle], "promised by Theorem 9", style.THEORY, offset=(8, 8))
-        at = int(len(losses) ** 0.3)
-        style.label(axes, at, losses[at], "measured", style.MEASURED, offset=(-4, -14), ha="right")
+        at = int(np.argmax(losses <= (losses[0] * losses[-1]) ** 0.5))
+        style.label(axes, at, losses[at], "measured", style.MEASURED)
         if floor is not None:
             axes.axhline(floor, color=style.FAINT, linestyle=":")
-            style.label(axes, 1, floor, "below this, no promise", style.FAINT, offset=(0, -12))
+            style.label(axes, steps[-1], floor, "no promise below", style.FAINT, offset=(0, -12), ha="right")
+            axes.set_ylim(bottom=0.7 * floor)
         axes.set(xlabel="step $t$", ylabel="$L(w_t)$")
     return fig
 
