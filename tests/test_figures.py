@@ -282,9 +282,9 @@ def test_the_valley_is_the_loss_with_its_local_minima():
 
 def test_a_local_minimum_of_a_grid_is_below_all_eight_neighbors():
     values = np.array([[9.0, 9, 9, 9], [9, 2, 3, 9], [9, 3, 1, 9], [9, 9, 9, 0]])
-    assert not relaxation._local_minima(values).any(), "2 and 1 are neighbors, and below 1 is the 0 of the border"
+    assert not relaxation._below_neighbors(values).any(), "2 and 1 are neighbors, and below 1 is the 0 of the border"
     values[3, 3] = 9
-    assert np.argwhere(relaxation._local_minima(values)).tolist() == [[2, 2]]
+    assert np.argwhere(relaxation._below_neighbors(values)).tolist() == [[2, 2]]
 
 
 def test_the_gray_part_of_the_valley_is_below_epsilon():
@@ -341,6 +341,11 @@ def test_stragglers_draw_shares_and_a_bound_of_at_most_one():
 
 
 # The landscape
+
+
+def test_the_landscape_has_as_many_contours_as_asked_for():
+    shown = [figures.landscape(SYSTEM, mu=2.0, num_contours=number).axes[0].collections[1].levels for number in (3, 9)]
+    assert [len(levels) for levels in shown] == [3, 9]
 
 
 @pytest.mark.parametrize("build", [pl.toys.product, pl.toys.cubic, lambda: pl.toys.quadratics(2, 2)])

@@ -11,7 +11,7 @@ from plbook.figures import style
 from plbook.figures.landscape import landscape
 
 GRID = 240
-SURFACE = 120
+SURFACE = 100
 BOTTOM = "#B8B8B8"
 HEIGHTS = LinearSegmentedColormap.from_list("heights", ["#0B3C5D", style.MEASURED, style.PL_REGION])
 
@@ -30,13 +30,12 @@ def valley(system, *, epsilon=None, extent=((-3.0, 3.0), (-0.8, 3.6)), highest=2
     x, y, points = _grid(extent, SURFACE)
     losses = vmap(system.loss)(points).view(SURFACE, SURFACE).numpy()
     shown = np.where(losses <= highest, losses, np.nan)
-    with style.figure(6.2, 4.9, projection="3d") as (fig, axes):
+    with style.figure(5.4, 4.4, projection="3d") as (fig, axes):
         colors = HEIGHTS(np.minimum(losses / highest, 1))
         if epsilon is not None:
             colors[losses < epsilon] = to_rgba(BOTTOM)
         axes.plot_surface(*np.meshgrid(x, y), shown, facecolors=colors, rcount=SURFACE, ccount=SURFACE, linewidth=0, antialiased=False, shade=False)
-        i, j = np.nonzero(_local_minima(losses))
-        axes.plot(x[j], y[i], losses[i, j], "o", color=style.SINGULAR, markersize=6, zorder=10)
+        axes.plot(*_local_minima(system, extent), "o", color=style.SINGULAR, markersize=6, zorder=10)
         axes.view_init(*view)
         axes.set(xlabel="$w_1$", ylabel="$w_2$", zlabel="$L$", zlim=(0, highest))
         axes.locator_params(nbins=4)
@@ -55,7 +54,7 @@ def solution_balls(system, balls, *, mu, extent=((-3.0, 3.0), (-3.0, 3.0)), sing
         balls: pairs of a center and a radius.
         singular_points: points to mark, where DF loses rank.
     """
-    fig = landscape(system, mu=mu, extent=extent, singular_points=singular_points)
+    fig = landscape(system, mu=mu, extent=extent, singular_points=singular_points, num_contours=3)
     axes = fig.axes[0]
     for center, radius in balls:
         axes.add_patch(Circle(center, radius, fill=False, edgecolor=style.THEORY, linestyle="--", linewidth=2.2, zorder=5))
@@ -110,8 +109,8 @@ def stall(losses, promised, *, floor=None):
         axes.semilogy(*promised.T, "--", color=style.THEORY)
         middle = len(promised) // 2
         style.label(axes, *promised[middle], "promised by Theorem 9", style.THEORY, offset=(8, 8))
-        at = int(np.argmax(losses <= (losses[0] * losses[-1]) ** 0.5))
-        style.label(axes, at, losses[at], "measured", style.MEASURED)
+        at = int(0.3 * steps[-1])
+        style.label(axes, at, losses[at], "measured", style.MEASURED, offset=(0, 12))
         if floor is not None:
             axes.axhline(floor, color=style.FAINT, linestyle=":")
             style.label(axes, steps[-1], floor, "no promise below", style.FAINT, offset=(0, -12), ha="right")
@@ -131,12 +130,12 @@ def thresholds(curves, *, markers=()):
         for (name, curve), color in zip(curves.items(), style.SERIES):
             positive = curve.constants > 0
             epsilon, mu = curve.thresholds[positive].numpy(), curve.constants[positive].numpy()
-            axes.loglog(epsilon, mu, "-", color=color)
-            style.label(axes, epsilon[0], mu[0], name, color, offset=(6, -10))
+            axes.loglog(epsilon, mu, "-", color=color, label=name)
         for epsilon, text in markers:
             axes.axvline(epsilon, color=style.THEORY, linestyle="--", linewidth=1.6)
             style.label(axes, epsilon, 0.95, text, style.THEORY)
             axes.texts[-1].xycoords = axes.get_xaxis_transform()
+        axes.legend(loc="lower right", frameon=False, fontsize=11.5)
         axes.set(xlabel="$\\epsilon$", ylabel="largest $\\mu$ of PL*$_\\epsilon$ on the path")
     return fig
 
@@ -166,7 +165,15 @@ def _grid(extent, size):
     return x.numpy(), y.numpy(), torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
 
 
-def _local_minima(values):
+def _local_minima(system, extent):
+    """The points of a grid, finer than the surface, where the loss is lowest among nine: shape (3, k), w1, w2 and L."""
+    x, y, points = _grid(extent, 2 * GRID)
+    losses = vmap(system.loss)(points).view(len(y), len(x)).numpy()
+    i, j = np.nonzero(_below_neighbors(losses))
+    return np.stack([x[j], y[i], losses[i, j]])
+
+
+def _below_neighbors(values):
     """Where a value is below its eight neighbors; never on the border."""
     inner = values[1:-1, 1:-1]
     below = np.ones_like(inner, dtype=bool)
