@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import randn
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 
@@ -15,8 +15,9 @@ import plbook as pl
 from plbook import figures
 from plbook.figures import style
 
-# The module, which the function of the same name hides.
+# The modules; a function of the same name hides the first.
 landscape = importlib.import_module("plbook.figures.landscape")
+relaxation = importlib.import_module("plbook.figures.relaxation")
 
 SYSTEM = pl.toys.product()
 RUN = pl.gradient_descent(SYSTEM, step_size=0.05, max_steps=40, record_every=5)
@@ -31,6 +32,9 @@ REPORT = pl.diagnose(torch.nn.Linear(4, 1), randn(3, 4), randn(3))
 KERNEL = pl.tangent_kernel(pl.toys.linear(randn(5, 6), torch.zeros(5)))
 BRACKETS = [pl.UniformConditioning(R, low, high, torch.zeros(1), "verified") for R, low, high in [(0.1, 1.8, 2.0), (1.0, 0.0, 1.0)]]
 GUARANTEES = {"first": ([0.1, 0.4, 1.0], [1.5, 0.1, 0.0]), "second": ([0.1, 2.0], [1.8, 0.5])}
+STALLED = 0.5 + 2.0 ** -np.arange(40.0)
+PROMISED = [(2, 1.2), (10, 0.8), (1000, 0.51)]
+CURVE = pl.pl_star_curve(pl.toys.square(-1.0), [[2.0], [1.0], [0.0]])
 
 FIGURES = {
     "descent": lambda: figures.descent(RUN, mu=0.5, linearized=pl.linearized_losses(SYSTEM, RUN.step_size, RUN.steps)),
@@ -50,6 +54,12 @@ FIGURES = {
     "certified_balls": lambda: figures.certified_balls(SYSTEM, [(2.0, 1.0), (0.5, -1.0)], CERTIFICATES),
     "widths_needed": lambda: figures.widths_needed([100, 1600], [[4.0, 1.0], [2.0, 0.5], [1.6, 0.4]], ASKED, trained=4),
     "diagnosis": lambda: figures.diagnosis(REPORT),
+    "valley": lambda: figures.valley(pl.toys.bumpy_valley(), epsilon=0.4),
+    "solution_balls": lambda: figures.solution_balls(SYSTEM, [((2.0, 1.0), 0.5)], mu=2.0, singular_points=[(0.0, 0.0)]),
+    "domain": lambda: figures.domain(pl.toys.folds(), mu=0.2),
+    "stall": lambda: figures.stall(STALLED, PROMISED, floor=0.5),
+    "thresholds": lambda: figures.thresholds({"one": CURVE}, markers=[(0.5, "floor")]),
+    "stragglers": lambda: figures.stragglers([1.0, 0.6, 0.2, 0.0], [2.0, 1.0, 0.5, 0.25]),
     "landscape": lambda: figures.landscape(SYSTEM, mu=2.0, singular_points=[(0.0, 0.0)], trajectories=[RUN]),
 }
 
@@ -259,7 +269,92 @@ def test_a_diagnosis_of_a_network_that_does_not_react():
     assert [text.get_text() for text in figure.axes[0].texts] == ["3 not told from 0"]
 
 
+# The figures of chapter 10
+
+
+def test_the_valley_is_the_loss_with_its_local_minima():
+    figure = figures.valley(pl.toys.bumpy_valley(), highest=1.5)
+    axes = figure.axes[0]
+    (minima,) = axes.lines
+    x, y, z = (np.asarray(part) for part in minima.get_data_3d())
+    assert len(x) == 4
+    for a, b, c in zip(x, y, z):
+        assert pl.toys.bumpy_valley().loss([a, b]).item() == pytest.approx(c)
+        # A local minimum lies where cos(5 w1) is near -1, on the bottom, to within the cells of the grid.
+        assert math.cos(5 * a) < -0.95 and abs(b - a * a / 4) < 0.05
+    assert axes.get_zlim() == (0, 1.5)
+    legend = [text.get_text() for text in FIGURES["valley"]().legends[0].get_texts()]
+    assert legend == ["local minima", "$L \\geq 0.4$", "$L < 0.4$"] and len(figure.legends[0].get_texts()) == 1
+    with pytest.raises(ValueError, match="two unknowns, got 3"):
+        figures.valley(pl.toys.chain())
+
+
+def test_a_local_minimum_of_a_grid_is_below_all_eight_neighbors():
+    values = np.array([[9.0, 9, 9, 9], [9, 2, 3, 9], [9, 3, 1, 9], [9, 9, 9, 0]])
+    assert not relaxation._below_neighbors(values).any(), "2 and 1 are neighbors, and below 1 is the 0 of the border"
+    values[3, 3] = 9
+    assert np.argwhere(relaxation._below_neighbors(values)).tolist() == [[2, 2]]
+
+
+def test_the_gray_part_of_the_valley_is_below_epsilon():
+    surface = FIGURES["valley"]().axes[0].collections[0]
+    share = (surface._facecolor3d[:, :3] == to_rgba(relaxation.BOTTOM)[:3]).all(axis=1).mean()
+    x, y, points = relaxation._grid(((-3.0, 3.0), (-0.8, 3.6)), relaxation.SURFACE)
+    losses = torch.func.vmap(pl.toys.bumpy_valley().loss)(points)
+    expected = ((losses < 0.4).sum() / (losses <= 2.0).sum()).item()
+    assert share == pytest.approx(expected, abs=0.01) and 0.1 < share < 0.6
+
+
+def test_balls_are_drawn_where_they_are():
+    figure = FIGURES["solution_balls"]()
+    (ball,) = figure.axes[0].patches
+    assert ball.center == (2.0, 1.0) and ball.radius == 0.5
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["PL* holds with μ = 2", "solutions, F(w) = y", "singular points", "ball of Theorem 6"]
+
+
+def test_the_domain_is_where_the_kernel_is_conditioned_and_the_dashes_where_it_is_singular():
+    system = pl.toys.folds()
+    axes = FIGURES["domain"]().axes[0]
+    shaded, singular = axes.collections
+    outlines = shaded.get_paths()[0].to_polygons()
+    for w in 6 * torch.rand(200, 2, generator=torch.Generator().manual_seed(0)).double() - 3:
+        smallest = pl.kernel_spectrum(system, w).smallest
+        if not 0.6 < smallest / 0.2 < 1.6:
+            inside = sum(Path(outline).contains_point(w.tolist()) for outline in outlines) % 2 == 1
+            assert inside == (smallest >= 0.2)
+    vertices = np.concatenate([path.vertices for path in singular.get_paths()])
+    determinants = [torch.linalg.det(system.jacobian(w)).abs().item() for w in torch.as_tensor(vertices)]
+    assert len(vertices) > 100 and max(determinants) < 0.02
+    with pytest.raises(ValueError, match="two equations"):
+        figures.domain(SYSTEM, mu=1.0)
+
+
+def test_a_stall_draws_the_run_and_what_is_promised_within_it():
+    figure = FIGURES["stall"]()
+    assert close(lines(figure, style.MEASURED)[0], [np.arange(40), STALLED])
+    assert close(lines(figure, style.THEORY)[0].T, PROMISED[:2])
+    assert lines(figure, style.FAINT)[0][1].tolist() == [0.5, 0.5] and not lines(figures.stall(STALLED, PROMISED), style.FAINT)
+
+
+def test_thresholds_draw_the_constants_that_are_positive():
+    figure = FIGURES["thresholds"]()
+    assert close(lines(figure, style.SERIES[0])[0], [[2.0, 12.5], [4.0, 16.0]])
+    assert lines(figure, style.THEORY)[0][0].tolist() == [0.5, 0.5]
+
+
+def test_stragglers_draw_shares_and_a_bound_of_at_most_one():
+    figure = FIGURES["stragglers"]()
+    assert lines(figure, style.MEASURED)[0][1].tolist() == [1.0, 0.6, 0.2, 0.0]
+    assert lines(figure, style.THEORY)[0][1].tolist() == [1.0, 1.0, 0.5, 0.25]
+
+
 # The landscape
+
+
+def test_the_landscape_has_as_many_contours_as_asked_for():
+    shown = [figures.landscape(SYSTEM, mu=2.0, num_contours=number).axes[0].collections[1].levels for number in (3, 9)]
+    assert [len(levels) for levels in shown] == [3, 9]
 
 
 @pytest.mark.parametrize("build", [pl.toys.product, pl.toys.cubic, lambda: pl.toys.quadratics(2, 2)])

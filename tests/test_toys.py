@@ -30,6 +30,33 @@ CLOSED_FORMS = {
         lambda w: torch.diag(torch.cos(A @ torch.stack(w))) @ A,
     ),
 }
+CLOSED_FORMS |= {
+    "bumpy_valley": (
+        toys.bumpy_valley(0.4),
+        lambda a, b: [b - a**2 / 4, 0.4 * (1 + math.cos(5 * a) / 2 + math.sin(a) / 4)],
+        lambda a, b: [[-a / 2, 1.0], [0.4 * (math.cos(a) / 4 - 5 * math.sin(5 * a) / 2), 0.0]],
+    ),
+    "bumps": (
+        toys.bumps(0.4, 6.0),
+        lambda a: [a, 0.4 * math.cos(6 * a)],
+        lambda a: [[1.0], [-2.4 * math.sin(6 * a)]],
+    ),
+    "ramp": (
+        toys.ramp(0.5),
+        lambda a: [math.sqrt(math.log1p(math.exp(2 + 2 * a)))],
+        lambda a: [[1 / (1 + math.exp(-2 - 2 * a)) / math.sqrt(math.log1p(math.exp(2 + 2 * a)))]],
+    ),
+    "egg_crate": (
+        toys.egg_crate(),
+        lambda a, b: [math.sin(a) + math.sin(b)],
+        lambda a, b: [[math.cos(a), math.cos(b)]],
+    ),
+    "folds": (
+        toys.folds(0.3),
+        lambda a, b: [a**3 / 3 - a + 0.3 * b**2, b**3 / 3 - b + 0.3 * a**2],
+        lambda a, b: [[a**2 - 1, 0.6 * b], [0.6 * a, b**2 - 1]],
+    ),
+}
 KERNELS = {
     "linear": lambda w: A @ A.T,
     "product": lambda a, b: [[a**2 + b**2]],
@@ -45,6 +72,9 @@ LIPSCHITZ = {
     "copies": toys.copies(5),
     "sharpest": toys.sharpest(0.3, 3, 5),
     "sines": toys.sines(A, randn(3)),
+    "bumpy_valley": toys.bumpy_valley(),
+    "bumps": toys.bumps(),
+    "egg_crate": toys.egg_crate(),
 }
 
 
@@ -219,3 +249,52 @@ def test_the_limit_of_the_outer_kernel_is_conditioned_where_the_outputs_of_f_are
         return torch.linalg.eigvalsh(torch.exp(-8 * (z[:, None] - z) ** 2))[0].item()
 
     assert smallest(apart) >= 0.5 and abs(smallest(0.0)) < 1e-14 and smallest(apart / 4) < 0.5
+
+
+# The landscapes of chapter 10
+
+
+@pytest.mark.parametrize("height", [0.1, 0.5, 2.0])
+def test_the_bottom_of_the_bumpy_valley_stays_between_its_bounds(height):
+    system = toys.bumpy_valley(height)
+    line = torch.linspace(-6, 6, 2001, dtype=torch.float64)
+    bottom = torch.stack([system.value(w)[1] for w in torch.stack([line, line**2 / 4], dim=1)])
+    assert bottom.min() >= height / 4 and bottom.max() <= 7 * height / 4
+    # Neither bound is idle: the bottom comes within a tenth of each.
+    assert bottom.min() < 0.3 * height and bottom.max() > 1.7 * height
+
+
+def test_bumps_have_the_curvature_and_the_slope_of_their_docstring():
+    system, a, k = toys.bumps(0.5, 8.0), 0.5, 8.0
+    for w in torch.linspace(-3, 3, 301, dtype=torch.float64):
+        hessian = torch.func.hessian(system.loss)(w[None]).item()
+        assert hessian == pytest.approx(1 - a**2 * k**2 * math.cos(2 * k * w), rel=1e-9, abs=1e-9)
+        assert abs(system.gradient(w[None]).item() - w.item()) <= a**2 * k / 2 + 1e-12
+    slopes = torch.stack([system.gradient(w[None])[0] for w in torch.linspace(-3, 3, 3001, dtype=torch.float64)])
+    assert ((slopes[:-1] < 0) & (slopes[1:] > 0)).sum() > 3, "several local minima"
+
+
+@pytest.mark.parametrize("width", [0.05, 1.0])
+def test_the_ramp_is_its_loss(width):
+    system = toys.ramp(width)
+    for w in torch.linspace(-2, 3, 51, dtype=torch.float64):
+        sigmoid = 1 / (1 + math.exp(-(1 + w) / width))
+        assert system.loss(w[None]).item() == pytest.approx(width * math.log1p(math.exp((1 + w) / width)), rel=1e-9)
+        assert system.gradient(w[None]).item() == pytest.approx(sigmoid, rel=1e-9)
+        curvature = torch.func.hessian(system.loss)(w[None]).item()
+        assert curvature == pytest.approx(sigmoid * (1 - sigmoid) / width, rel=1e-6, abs=1e-12)
+        assert curvature <= 1 / (4 * width) * (1 + 1e-12)
+
+
+def test_the_singular_points_of_the_egg_crate():
+    for i, j in ((1, 1), (1, -1), (3, -1)):
+        w = math.pi / 2 * torch.tensor([i, j], dtype=torch.float64)
+        assert pl.tangent_kernel(toys.egg_crate(), w).item() < 1e-30
+        assert round(toys.egg_crate().value(w).item(), 12) in (2, 0, -2)
+
+
+def test_the_singular_set_of_the_folds():
+    system = toys.folds(0.3)
+    for w in 2 * randn(POINTS, 2):
+        determinant = (w[0] ** 2 - 1) * (w[1] ** 2 - 1) - 4 * 0.09 * w[0] * w[1]
+        assert_close(torch.linalg.det(system.jacobian(w)), determinant)

@@ -16,6 +16,7 @@ from plbook.figures.curves import (
     segment,
 )
 from plbook.figures.landscape import landscape
+from plbook.figures.relaxation import domain, solution_balls, stall, stragglers, thresholds, valley
 from plbook.figures.spectrum import diagnosis
 from plbook.figures.techniques import bottlenecks, brackets, shares
 from plbook.figures.widths import against_angle, against_width, kernels
@@ -29,6 +30,7 @@ __all__ = [
     "certified_balls",
     "descent",
     "diagnosis",
+    "domain",
     "eigenvalues_along_path",
     "exponents",
     "kernel_image",
@@ -38,5 +40,10 @@ __all__ = [
     "ratios",
     "segment",
     "shares",
+    "solution_balls",
+    "stall",
+    "stragglers",
+    "thresholds",
+    "valley",
     "widths_needed",
 ]

@@ -9,7 +9,7 @@ from plbook.figures import style
 GRID = 240
 
 
-def landscape(system, *, mu, extent=((-3.0, 3.0), (-3.0, 3.0)), singular_points=(), trajectories=()):
+def landscape(system, *, mu, extent=((-3.0, 3.0), (-3.0, 3.0)), singular_points=(), trajectories=(), num_contours=9):
     """Contours of the loss, the region where PL* holds with constant mu, the solutions, and descents.
 
     Args:
@@ -18,6 +18,7 @@ def landscape(system, *, mu, extent=((-3.0, 3.0), (-3.0, 3.0)), singular_points=
         extent: ((left, right), (bottom, top)).
         singular_points: points to mark, where DF loses rank.
         trajectories: runs whose recorded points are drawn.
+        num_contours: how many levels of the loss are drawn.
     """
     if system.num_parameters != 2:
         raise ValueError(f"a landscape needs a system with two unknowns, got {system.num_parameters}.")
@@ -25,7 +26,7 @@ def landscape(system, *, mu, extent=((-3.0, 3.0), (-3.0, 3.0)), singular_points=
     with style.figure(5.8, 5.3) as (fig, axes):
         axes.grid(False)
         axes.contourf(x, y, ratios, levels=[mu, np.inf], colors=[style.PL_REGION])
-        levels = np.quantile(losses, np.linspace(0.04, 0.9, 9))
+        levels = np.quantile(losses, np.linspace(0.04, 0.9, num_contours))
         axes.contour(x, y, losses, levels=np.unique(levels), colors=style.FAINT, linewidths=0.8)
         if system.num_equations == 1:
             axes.contour(x, y, residuals, levels=[0.0], colors=style.SOLUTIONS, linewidths=3.2)

@@ -36,10 +36,13 @@ RC = {
 
 
 @contextmanager
-def figure(width=5.8, height=3.9):
-    """(figure, axes) in the house style; the figure is closed to pyplot at the end, so a cell shows it once."""
+def figure(width=5.8, height=3.9, *, projection=None):
+    """(figure, axes) in the house style; the figure is closed to pyplot at the end, so a cell shows it once.
+
+    `projection` is "3d" for a surface.
+    """
     with plt.rc_context(RC):
-        fig, axes = plt.subplots(figsize=(width, height), layout="constrained")
+        fig, axes = plt.subplots(figsize=(width, height), layout="constrained", subplot_kw={"projection": projection})
         yield fig, axes
         fig.canvas.draw()
     plt.close(fig)

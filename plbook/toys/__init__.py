@@ -16,15 +16,21 @@ from plbook.toys.elementary import (
     sines,
     square,
 )
+from plbook.toys.relaxation import bumps, bumpy_valley, egg_crate, folds, ramp
 
 __all__ = [
+    "bumps",
+    "bumpy_valley",
     "chain",
     "copies",
     "cubic",
+    "egg_crate",
+    "folds",
     "fourier_bottleneck",
     "linear",
     "product",
     "quadratics",
+    "ramp",
     "repeated",
     "sharpest",
     "sines",
