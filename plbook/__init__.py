@@ -21,9 +21,18 @@ from plbook.conditions import (
     pl_star_curve,
     uniform_conditioning,
 )
+from plbook.constant_paths import ConstantPath, constant_path
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
 from plbook.diagnosis import Diagnosis, diagnose
-from plbook.hessian import ExtremeEigenvalues, HessianNorms, LossHessianSpectrum, hessian_norms, loss_hessian_spectrum
+from plbook.hessian import (
+    ExtremeEigenvalues,
+    HessianNorms,
+    LossHessianSpectrum,
+    NegativeCurvature,
+    hessian_norms,
+    loss_hessian_spectrum,
+    negative_curvature,
+)
 from plbook.networks import MLP, ConvNet, ResNet
 from plbook.systems import NetworkSystem, System
 from plbook.tangent_kernel import (
@@ -55,6 +64,7 @@ __all__ = [
     "CompositionKernels",
     "ConditionNumber",
     "ConditionNumberBound",
+    "ConstantPath",
     "ConvNet",
     "Diagnosis",
     "ExtremeEigenvalues",
@@ -63,6 +73,7 @@ __all__ = [
     "KernelRoutes",
     "KernelSpectrum",
     "LossHessianSpectrum",
+    "NegativeCurvature",
     "NetworkSystem",
     "PLStarCheck",
     "PLStarCurve",
@@ -80,6 +91,7 @@ __all__ = [
     "composition_kernels",
     "condition_number",
     "condition_number_bound",
+    "constant_path",
     "datasets",
     "diagnose",
     "distributed_tangent_kernel",
@@ -95,6 +107,7 @@ __all__ = [
     "kernel_vector_product",
     "linearized_losses",
     "loss_hessian_spectrum",
+    "negative_curvature",
     "output_conditioning",
     "output_transform",
     "pl_ratio",

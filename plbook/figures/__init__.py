@@ -5,6 +5,7 @@ shows once, and `figure.savefig` writes it to a file.
 """
 
 from plbook.figures.certificates import certified_balls, widths_needed
+from plbook.figures.convexity import convexity, profiles
 from plbook.figures.curves import (
     against_bound,
     descent,
@@ -26,6 +27,7 @@ __all__ = [
     "bottlenecks",
     "brackets",
     "certified_balls",
+    "convexity",
     "descent",
     "diagnosis",
     "eigenvalues_along_path",
@@ -33,6 +35,7 @@ __all__ = [
     "kernel_image",
     "kernels",
     "landscape",
+    "profiles",
     "ratios",
     "segment",
     "shares",

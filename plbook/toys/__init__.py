@@ -16,8 +16,10 @@ from plbook.toys.elementary import (
     sines,
     square,
 )
+from plbook.toys.nonconvexity import bowl, straight, valley, wells
 
 __all__ = [
+    "bowl",
     "chain",
     "copies",
     "cubic",
@@ -29,4 +31,7 @@ __all__ = [
     "sharpest",
     "sines",
     "square",
+    "straight",
+    "valley",
+    "wells",
 ]
