@@ -216,6 +216,9 @@ def test_profiles_draw_curves_and_predictions_of_a_part():
     assert close(lines(figure, style.SERIES[0])[0], [X, X / 2]) and close(lines(figure, style.SERIES[1])[0], [X, -X])
     assert close(lines(figure, style.THEORY)[0], [X[:2], X[:2]])
     assert [line.get_linestyle() for line in figure.axes[0].lines[1:]] == ["-", "-", "--"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["one", "two", "law"]
+    same = figures.profiles(X, {"one": X}, {"one": X}, xlabel="x", ylabel="y")
+    assert [text.get_text() for text in same.axes[0].texts] == ["one"]
 
 
 # Certificates

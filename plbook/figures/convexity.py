@@ -72,7 +72,8 @@ def profiles(positions, measured, predicted, *, xlabel, ylabel, offsets=None):
     Args:
         positions: shape (k,), increasing.
         measured: text -> values, shape (k,); the text stands at the right end.
-        predicted: text -> values, shape (k,), or for a part of a curve shape (j,) with j <= k, its first j positions.
+        predicted: text -> values, shape (k,), or for a part of a curve shape (j,) with j <= k, its first j positions;
+            a text that `measured` has, too, is not repeated.
         offsets: text -> (x, y) in points, where a text stands beside the end of its curve.
     """
     positions, offsets = np.asarray(positions), offsets or {}
@@ -84,7 +85,8 @@ def profiles(positions, measured, predicted, *, xlabel, ylabel, offsets=None):
         for text, values in predicted.items():
             shown = positions[: len(values)]
             axes.plot(shown, values, "--", color=style.THEORY)
-            style.label(axes, shown[-1], values[-1], text, style.THEORY, offset=offsets.get(text, (6, 0)))
+            if text not in measured:
+                style.label(axes, shown[-1], values[-1], text, style.THEORY, offset=offsets.get(text, (6, 0)))
         axes.set(xlabel=xlabel, ylabel=ylabel)
         # Room for the texts at the right ends.
         axes.set_xlim(positions[0], positions[-1] + 0.3 * (positions[-1] - positions[0]))

@@ -50,6 +50,6 @@ def straight(start=(0.5, 0.0)):
 
     At 0, DF = (1, 0) and H_F = [[0, 1], [1, 0]] has rank 2. With P = phi(w2), P' and P'' = 4, H_L = [[P^2, 2 w1 P P'],
     [2 w1 P P', w1^2 (P'^2 + P P'')]] has the determinant w1^2 P^2 (1 - 20 w2 - 40 w2^2): it is positive semidefinite on
-    the strip between w2 = (-10 - sqrt(140))/40 = -0.546 and w2 = (-10 + sqrt(140))/40 = 0.0458, and beside it only for w1 = 0.
+    the strip between w2 = (-10 - sqrt(140))/40 = -0.5458 and w2 = (-10 + sqrt(140))/40 = 0.0458, and beside it only for w1 = 0.
     """
     return System(lambda w: w[:1] * (1 + w[1:] + 2 * w[1:] ** 2), [0.0], start)
