@@ -88,6 +88,7 @@ def profiles(positions, measured, predicted, *, xlabel, ylabel, offsets=None):
             if text not in measured:
                 style.label(axes, shown[-1], values[-1], text, style.THEORY, offset=offsets.get(text, (6, 0)))
         axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.margins(y=0.1)
         # Room for the texts at the right ends.
         axes.set_xlim(positions[0], positions[-1] + 0.3 * (positions[-1] - positions[0]))
     return fig
