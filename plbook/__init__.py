@@ -25,9 +25,18 @@ from plbook.conditions import (
     stochastic_descent_to_epsilon,
     uniform_conditioning,
 )
+from plbook.constant_paths import ConstantPath, constant_path
 from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
 from plbook.diagnosis import Diagnosis, diagnose
-from plbook.hessian import ExtremeEigenvalues, HessianNorms, LossHessianSpectrum, hessian_norms, loss_hessian_spectrum
+from plbook.hessian import (
+    ExtremeEigenvalues,
+    HessianNorms,
+    LossHessianSpectrum,
+    NegativeCurvature,
+    hessian_norms,
+    loss_hessian_spectrum,
+    negative_curvature,
+)
 from plbook.networks import MLP, ConvNet, ResNet
 from plbook.systems import NetworkSystem, System
 from plbook.tangent_kernel import (
@@ -59,6 +68,7 @@ __all__ = [
     "CompositionKernels",
     "ConditionNumber",
     "ConditionNumberBound",
+    "ConstantPath",
     "ConvNet",
     "DescentToEpsilon",
     "Diagnosis",
@@ -68,6 +78,7 @@ __all__ = [
     "KernelRoutes",
     "KernelSpectrum",
     "LossHessianSpectrum",
+    "NegativeCurvature",
     "NetworkSystem",
     "PLStarCheck",
     "PLStarCurve",
@@ -86,6 +97,7 @@ __all__ = [
     "composition_kernels",
     "condition_number",
     "condition_number_bound",
+    "constant_path",
     "datasets",
     "descent_to_epsilon",
     "diagnose",
@@ -102,6 +114,7 @@ __all__ = [
     "kernel_vector_product",
     "linearized_losses",
     "loss_hessian_spectrum",
+    "negative_curvature",
     "output_conditioning",
     "output_transform",
     "pl_ratio",

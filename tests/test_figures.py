@@ -53,6 +53,10 @@ FIGURES = {
     "shares": lambda: figures.shares([2, 3, 5], {"one": [0.9, 0.7, 0.4], "two": [1.0, 1.0, 0.9]}, {"promise": 0.95, "limit": 0.8}),
     "certified_balls": lambda: figures.certified_balls(SYSTEM, [(2.0, 1.0), (0.5, -1.0)], CERTIFICATES),
     "widths_needed": lambda: figures.widths_needed([100, 1600], [[4.0, 1.0], [2.0, 0.5], [1.6, 0.4]], ASKED, trained=4),
+    "convexity": lambda: figures.convexity(
+        [pl.toys.wells(), pl.toys.valley()], ["wells", "valley"], extents=[((-2, 2), (-1, 2))] * 2, minima=[[(-1, 0.5)], []]
+    ),
+    "profiles": lambda: figures.profiles(X, {"one": X / 2, "two": -X}, {"law": X[:2]}, xlabel="x", ylabel="y"),
     "diagnosis": lambda: figures.diagnosis(REPORT),
     "valley": lambda: figures.valley(pl.toys.bumpy_valley(), epsilon=0.4),
     "solution_balls": lambda: figures.solution_balls(SYSTEM, [((2.0, 1.0), 0.5)], mu=2.0, singular_points=[(0.0, 0.0)]),
@@ -206,6 +210,34 @@ def test_shares_are_drawn_beside_what_was_promised():
     promise, limit = lines(figure, style.THEORY)
     assert promise.tolist() == [[2, 3, 5], 3 * [0.95]] and limit.tolist() == [[2, 3, 5], 3 * [0.8]]
     assert {line.get_linestyle() for line in figure.axes[0].lines if line.get_color() == style.THEORY} == {"--"}
+
+
+# Convexity
+
+
+def test_convexity_shades_where_the_loss_curves_downward():
+    """Around (2, 1) of the valley r sin w1 > 0, around (2, 0.5) it is < 0; the wells are convex at their minimum."""
+    wells, valley = FIGURES["convexity"]().axes
+    for axes, inside, outside in ((valley, (2, 0.5), (2, 1)), (wells, (0, 0.5), (-1, 0.5))):
+        shaded = [path for path in axes.collections[0].get_paths()]
+        assert any(path.contains_point(inside) for path in shaded) and not any(path.contains_point(outside) for path in shaded)
+    # The curve of solutions is the sine, to within half a cell of the grid.
+    x, y = np.concatenate([path.vertices for path in valley.collections[-1].get_paths()]).T
+    assert len(x) > 100 and np.abs(y - np.sin(x)).max() < 0.02
+    (minimum,) = wells.lines
+    assert minimum.get_xydata().tolist() == [[-1, 0.5]] and not valley.lines
+    with pytest.raises(ValueError, match="two unknowns, got 3"):
+        figures.convexity([pl.toys.chain()], ["chain"], extents=[((0, 1), (0, 1))], minima=[[]])
+
+
+def test_profiles_draw_curves_and_predictions_of_a_part():
+    figure = FIGURES["profiles"]()
+    assert close(lines(figure, style.SERIES[0])[0], [X, X / 2]) and close(lines(figure, style.SERIES[1])[0], [X, -X])
+    assert close(lines(figure, style.THEORY)[0], [X[:2], X[:2]])
+    assert [line.get_linestyle() for line in figure.axes[0].lines[1:]] == ["-", "-", "--"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["one", "two", "law"]
+    same = figures.profiles(X, {"one": X}, {"one": X}, xlabel="x", ylabel="y")
+    assert [text.get_text() for text in same.axes[0].texts] == ["one"]
 
 
 # Certificates

@@ -77,6 +77,9 @@ LIPSCHITZ = {
     "egg_crate": toys.egg_crate(),
 }
 
+# Their closed forms are in test_nonconvexity.py.
+NONCONVEXITY = {"bowl", "straight", "valley", "wells"}
+
 
 def by_hand(formula, name, w):
     numbers = list(w) if name in ("linear", "sines") else w.tolist()
@@ -180,7 +183,7 @@ def test_quadratics_follow_the_seed():
 
 
 def test_every_toy_is_tested_here():
-    assert set(toys.__all__) == {*CLOSED_FORMS, "quadratics", "fourier_bottleneck"}
+    assert set(toys.__all__) == {*CLOSED_FORMS, "quadratics", "fourier_bottleneck", *NONCONVEXITY}
 
 
 def test_starts_and_targets_are_those_given():

@@ -5,6 +5,7 @@ shows once, and `figure.savefig` writes it to a file.
 """
 
 from plbook.figures.certificates import certified_balls, widths_needed
+from plbook.figures.convexity import convexity, profiles
 from plbook.figures.curves import (
     against_bound,
     descent,
@@ -28,6 +29,7 @@ __all__ = [
     "bottlenecks",
     "brackets",
     "certified_balls",
+    "convexity",
     "descent",
     "diagnosis",
     "domain",
@@ -36,6 +38,7 @@ __all__ = [
     "kernel_image",
     "kernels",
     "landscape",
+    "profiles",
     "rates",
     "ratios",
     "segment",

@@ -16,9 +16,11 @@ from plbook.toys.elementary import (
     sines,
     square,
 )
+from plbook.toys.nonconvexity import bowl, straight, valley, wells
 from plbook.toys.relaxation import bumps, bumpy_valley, egg_crate, folds, ramp
 
 __all__ = [
+    "bowl",
     "bumps",
     "bumpy_valley",
     "chain",
@@ -35,4 +37,7 @@ __all__ = [
     "sharpest",
     "sines",
     "square",
+    "straight",
+    "valley",
+    "wells",
 ]
