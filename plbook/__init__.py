@@ -26,7 +26,14 @@ from plbook.conditions import (
     uniform_conditioning,
 )
 from plbook.constant_paths import ConstantPath, constant_path
-from plbook.descent import StepConstants, Trajectory, gradient_descent, linearized_losses, step_constants
+from plbook.descent import (
+    StepConstants,
+    Trajectory,
+    gradient_descent,
+    linearized_losses,
+    step_constants,
+    stochastic_gradient_descent,
+)
 from plbook.diagnosis import Diagnosis, diagnose
 from plbook.hessian import (
     ExtremeEigenvalues,
@@ -62,7 +69,6 @@ from plbook.transforms import (
 )
 
 __all__ = [
-    "MLP",
     "BallConstants",
     "Certificate",
     "CompositionKernels",
@@ -78,6 +84,7 @@ __all__ = [
     "KernelRoutes",
     "KernelSpectrum",
     "LossHessianSpectrum",
+    "MLP",
     "NegativeCurvature",
     "NetworkSystem",
     "PLStarCheck",
@@ -122,6 +129,7 @@ __all__ = [
     "polish",
     "step_constants",
     "stochastic_descent_to_epsilon",
+    "stochastic_gradient_descent",
     "tangent_kernel",
     "toys",
     "uniform_conditioning",

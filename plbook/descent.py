@@ -1,4 +1,4 @@
-"""Gradient descent with the step size of Theorem 6, and the record of a run: chapters 8 and 9."""
+"""Gradient descent and stochastic gradient descent with the theorems' step sizes, and the record of a run: chapters 8 and 9."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from plbook.conditions.relaxation import stochastic_step_size
 from plbook.hessian import hessian_norms
-from plbook.tangent_kernel import jacobian_norm, tangent_kernel
+from plbook.tangent_kernel import jacobian_norm, kernel_spectrum, tangent_kernel
 
 
 # A step that lowers the loss by less than about this fraction does not lead anywhere.
@@ -41,13 +42,13 @@ def step_constants(system, w=None):
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """A run of gradient descent.
+    """A run of gradient descent or stochastic gradient descent.
 
     `losses` and `distances` (from the start) have one entry per step and one for the start. `points` holds the
     recorded iterates, shape (k, p), taken at the steps `recorded_steps`; `w` is the last iterate; `steps` counts the
     steps. `status` says how the run ended: it reached the loss tolerance, took all its steps (and whether the loss had
     stopped falling), met a zero gradient, or diverged. `constants` are the StepConstants at the recorded points if the
-    step size was the default, else empty.
+    step size was the default of `gradient_descent`, else empty.
     """
 
     losses: Tensor
@@ -126,6 +127,80 @@ def gradient_descent(system, w=None, *, step_size=None, max_steps, loss_toleranc
         step_size=step_size,
         status=status,
         constants=constants,
+    )
+
+
+def stochastic_gradient_descent(system, w=None, *, batch_size, step_size=None, max_steps, seed, record_every=None):
+    """Stochastic gradient descent: w <- w - step_size times the sum of the gradients of a batch of equations' losses.
+
+    L is the sum of l_i = 1/2 (F_i - y_i)^2 over all n equations. A batch is drawn uniformly with replacement, so an
+    equation may count twice. The losses of the record are those of all equations.
+
+    Args:
+        w: the start; None means system.start.
+        batch_size: s, the number of draws in each step.
+        step_size: None means mu / (beta (n beta + mu (s - 1))), the corrected bound of Theorem 7, with mu the smallest
+            eigenvalue of K and beta = max_i (|DF_i|^2 + |F_i - y_i| |H_i|_2), both at the start: estimates, the
+            theorem asks for constants on a ball.
+        max_steps: stop after this many steps.
+        seed: of the generator that draws the batches; the same seed gives the same run.
+        record_every: keep every so many iterates in `points`; the start and the last are always kept.
+
+    Returns:
+        A Trajectory. A run that diverges is not an error: `status` says so.
+
+    Cost: 2 evaluations of F and one vector-Jacobian product a step, over all equations, since the whole loss is
+    recorded; with the default step size also a spectrum of K and the Hessian norms at the start.
+
+    Raises:
+        ValueError: for options out of range, or if K is not told from a singular one at the start (no default step).
+
+    Source: the paper's Theorem 7, whose step size is up to n times smaller.
+    """
+    _check_options(step_size, max_steps, 0.0, record_every)
+    if not (isfinite(batch_size) and batch_size >= 1 and int(batch_size) == batch_size):
+        raise ValueError(f"batch_size must be a whole number >= 1, got {batch_size}.")
+    start = w = system.point(w)
+    if not start.isfinite().all():
+        raise ValueError("the start w must be finite, but some of its entries are NaN or infinite.")
+    n = system.num_equations
+    if step_size is None:
+        spectrum = kernel_spectrum(system, start)
+        if not spectrum.resolved:
+            raise ValueError("K is not told from a singular matrix at the start, so Theorem 7 gives no step size. Pass step_size.")
+        rows = tangent_kernel(system, start).diagonal()
+        smoothness = (rows + system.residual(start).abs() * hessian_norms(system, start).per_equation).max().item()
+        step_size = stochastic_step_size(spectrum.smallest, smoothness=smoothness, num_equations=n, batch_size=batch_size)
+
+    generator = torch.Generator().manual_seed(seed)
+    losses, distances, recorded = [], [], {}
+    with tqdm(total=max_steps, desc="stochastic gradient descent", disable=None, delay=2, leave=False) as progress:
+        for step in range(max_steps + 1):
+            residual = system.residual(w)
+            losses.append((0.5 * residual @ residual).item())
+            distances.append((w - start).norm().item())
+            if record_every is not None and step % record_every == 0:
+                recorded[step] = w
+            if not isfinite(losses[-1]):
+                status = f"diverged: the loss is not finite after {step} steps; the step size is too large"
+                break
+            if step == max_steps:
+                status = "took all its steps"
+                break
+            draws = torch.randint(n, (batch_size,), generator=generator)
+            counts = torch.bincount(draws, minlength=n).to(residual)
+            w = w - step_size * system.vjp(w, counts * residual)
+            progress.update()
+    recorded = {0: start, **recorded, step: w}
+    return Trajectory(
+        losses=torch.tensor(losses, dtype=torch.float64),
+        distances=torch.tensor(distances, dtype=torch.float64),
+        w=w,
+        points=torch.stack(list(recorded.values())),
+        recorded_steps=tuple(recorded),
+        step_size=step_size,
+        status=status,
+        constants=(),
     )
 
 
