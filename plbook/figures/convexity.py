@@ -9,7 +9,7 @@ from torch.func import hessian, vmap
 
 from plbook.figures import style
 
-GRID = 200
+GRID = 160
 FLAT = -1e-9  # eigenvalues above it count as 0: rounding
 
 
