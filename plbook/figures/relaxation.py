@@ -11,7 +11,7 @@ from plbook.figures import style
 from plbook.figures.landscape import landscape
 
 GRID = 240
-SURFACE = 100
+SURFACE = 80
 BOTTOM = "#B8B8B8"
 HEIGHTS = LinearSegmentedColormap.from_list("heights", ["#0B3C5D", style.MEASURED, style.PL_REGION])
 
