@@ -16,11 +16,13 @@ from plbook.toys.elementary import (
     sines,
     square,
 )
+from plbook.toys.ensembles import ensemble
 
 __all__ = [
     "chain",
     "copies",
     "cubic",
+    "ensemble",
     "fourier_bottleneck",
     "linear",
     "product",
