@@ -176,6 +176,9 @@ def test_against_width_draws_dots_medians_laws_and_the_level():
     law, level = lines(figure, style.THEORY)
     assert close(law, [WIDTHS, 3 * X]) and close(level[1], [5, 5])
     assert len(lines(figures.against_width(WIDTHS, {"one": DRAWS}, ylabel="y"), style.THEORY)) == 0
+    named = figures.against_width(WIDTHS, {"one": DRAWS}, ylabel="y", laws={"one": X, "promise": np.array([1.0, 2.0, np.nan])})
+    texts = {text.get_text(): text.xy for text in named.axes[0].texts}
+    assert texts.keys() == {"one", "promise"} and texts["promise"] == (WIDTHS[1], 2.0)
 
 
 def test_against_angle_draws_the_limit_and_the_bars():

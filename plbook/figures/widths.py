@@ -30,7 +30,8 @@ def against_width(widths, draws, *, ylabel, laws=None, level=None):
     Args:
         widths: shape (k,), increasing.
         draws: name -> positive values of shape (draws, k); a single one may have the name "".
-        laws: name -> the predicted values, shape (k,).
+        laws: name -> the predicted values, shape (k,), nan where there is no prediction. A name that no draw has is
+            written beside the last value.
         level: (text, value) of a horizontal line, what the draws should tend to.
     """
     with style.figure() as (fig, axes):
@@ -40,8 +41,11 @@ def against_width(widths, draws, *, ylabel, laws=None, level=None):
             axes.loglog(widths, np.median(values, axis=0), "-", color=color)
             if name:
                 style.label(axes, widths[-1], np.median(values[:, -1]), name, color)
-        for values in (laws or {}).values():
+        for name, values in (laws or {}).items():
             axes.loglog(widths, values, "--", color=style.THEORY)
+            if name not in draws:
+                last = np.flatnonzero(np.isfinite(values))[-1]
+                style.label(axes, widths[last], values[last], name, style.THEORY)
         if level is not None:
             text, value = level
             axes.axhline(value, linestyle="--", color=style.THEORY)

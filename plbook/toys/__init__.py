@@ -16,6 +16,7 @@ from plbook.toys.elementary import (
     sines,
     square,
 )
+from plbook.toys.ensembles import ensemble
 from plbook.toys.nonconvexity import bowl, straight, valley, wells
 from plbook.toys.relaxation import bumps, bumpy_valley, egg_crate, folds, ramp
 
@@ -27,6 +28,7 @@ __all__ = [
     "copies",
     "cubic",
     "egg_crate",
+    "ensemble",
     "folds",
     "fourier_bottleneck",
     "linear",
