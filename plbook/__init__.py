@@ -5,9 +5,11 @@ systems and neural networks". Each module holds what one chapter of the book nee
 names the chapter.
 """
 
-from plbook import datasets, toys, verified
+from plbook import charts, datasets, toys, verified
+from plbook.acceleration import MomentumConstants, accelerated_gradient_descent, momentum_constants, momentum_rates
 from plbook.bounds import BallConstants, JacobianLipschitzBound, ball_constants, jacobian_lipschitz_bound
 from plbook.certificates import Certificate, PolishedPoint, certify_solution, polish
+from plbook.charts import CoordinateChange, coordinate_change
 from plbook.conditions import (
     ConditionNumber,
     ConditionNumberBound,
@@ -56,6 +58,7 @@ __all__ = [
     "ConditionNumber",
     "ConditionNumberBound",
     "ConvNet",
+    "CoordinateChange",
     "Diagnosis",
     "ExtremeEigenvalues",
     "HessianNorms",
@@ -63,6 +66,7 @@ __all__ = [
     "KernelRoutes",
     "KernelSpectrum",
     "LossHessianSpectrum",
+    "MomentumConstants",
     "NetworkSystem",
     "PLStarCheck",
     "PLStarCurve",
@@ -73,13 +77,16 @@ __all__ = [
     "Trajectory",
     "TransformedConditioning",
     "UniformConditioning",
+    "accelerated_gradient_descent",
     "ball_constants",
     "certify_solution",
+    "charts",
     "check_pl_star",
     "composition",
     "composition_kernels",
     "condition_number",
     "condition_number_bound",
+    "coordinate_change",
     "datasets",
     "diagnose",
     "distributed_tangent_kernel",
@@ -95,6 +102,8 @@ __all__ = [
     "kernel_vector_product",
     "linearized_losses",
     "loss_hessian_spectrum",
+    "momentum_constants",
+    "momentum_rates",
     "output_conditioning",
     "output_transform",
     "pl_ratio",

@@ -16,12 +16,14 @@ from plbook.toys.elementary import (
     sines,
     square,
 )
+from plbook.toys.kinked import kinked
 
 __all__ = [
     "chain",
     "copies",
     "cubic",
     "fourier_bottleneck",
+    "kinked",
     "linear",
     "product",
     "quadratics",
