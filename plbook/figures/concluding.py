@@ -36,8 +36,8 @@ def compared(x, measured, theory, *, xlabel, ylabel, log="y", at=None, mark=None
         if mark is not None:
             text, place = mark
             axes.axvline(place, color=style.FAINT, linewidth=1.2)
-            axes.annotate(text, (place, 0.03), xycoords=("data", "axes fraction"), xytext=(5, 0), textcoords="offset points",
-                          color="#555555", va="bottom")
+            axes.annotate(text, (place, 0.97), xycoords=("data", "axes fraction"), xytext=(5, 0), textcoords="offset points",
+                          color="#555555", va="top")
         axes.set(xlabel=xlabel, ylabel=ylabel)
         if xticks is not None:
             axes.set_xticks(xticks, [f"{tick:g}" for tick in xticks])
