@@ -5,9 +5,11 @@ systems and neural networks". Each module holds what one chapter of the book nee
 names the chapter.
 """
 
-from plbook import datasets, toys, verified
+from plbook import charts, datasets, toys, verified
+from plbook.acceleration import MomentumConstants, accelerated_gradient_descent, momentum_constants, momentum_rates
 from plbook.bounds import BallConstants, JacobianLipschitzBound, ball_constants, jacobian_lipschitz_bound
 from plbook.certificates import Certificate, PolishedPoint, certify_solution, polish
+from plbook.charts import CoordinateChange, coordinate_change
 from plbook.conditions import (
     ConditionNumber,
     ConditionNumberBound,
@@ -76,6 +78,7 @@ __all__ = [
     "ConditionNumberBound",
     "ConstantPath",
     "ConvNet",
+    "CoordinateChange",
     "DescentToEpsilon",
     "Diagnosis",
     "ExtremeEigenvalues",
@@ -85,6 +88,7 @@ __all__ = [
     "KernelSpectrum",
     "LossHessianSpectrum",
     "MLP",
+    "MomentumConstants",
     "NegativeCurvature",
     "NetworkSystem",
     "PLStarCheck",
@@ -97,14 +101,17 @@ __all__ = [
     "Trajectory",
     "TransformedConditioning",
     "UniformConditioning",
+    "accelerated_gradient_descent",
     "ball_constants",
     "certify_solution",
+    "charts",
     "check_pl_star",
     "composition",
     "composition_kernels",
     "condition_number",
     "condition_number_bound",
     "constant_path",
+    "coordinate_change",
     "datasets",
     "descent_to_epsilon",
     "diagnose",
@@ -121,6 +128,8 @@ __all__ = [
     "kernel_vector_product",
     "linearized_losses",
     "loss_hessian_spectrum",
+    "momentum_constants",
+    "momentum_rates",
     "negative_curvature",
     "output_conditioning",
     "output_transform",

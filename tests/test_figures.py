@@ -44,6 +44,7 @@ FIGURES = {
     "exponents": lambda: figures.exponents(X, {"a": 3 * X**2, "b": X**-1.0}, slopes={"a": 2, "b": -0.5}, xlabel="x", ylabel="y"),
     "against_bound": lambda: figures.against_bound(X, X / 2, X, xlabel="x", ylabel="y", log="xy"),
     "rates": lambda: figures.rates(STEPS, 2 * 0.9**STEPS, {"above": 0.95**STEPS, "below": 0.85**STEPS}),
+    "compared": lambda: figures.compared(X, {"one": X / 2, "two": 3.0}, {"law": X, "_also": 2 * X}, xlabel="x", ylabel="y", log="xy", at={"one": (1.0, -12)}, mark=("here", 10.0), xticks=[1, 10]),
     "kernel_image": lambda: figures.kernel_image(KERNEL, LABELS),
     "kernels": lambda: figures.kernels([KERNEL, 2 * KERNEL], ["one", "two"], columns=2),
     "against_width": lambda: figures.against_width(WIDTHS, {"one": DRAWS, "two": 2 * DRAWS}, ylabel="y", laws={"one": 3 * X}, level=("level", 5.0)),
@@ -137,6 +138,19 @@ def test_against_bound_draws_both_and_spreads_a_single_number():
     assert figure.axes[0].get_xscale() == figure.axes[0].get_yscale() == "log"
     flat = figures.against_bound(X, X / 2, 7.0, xlabel="x", ylabel="y")
     assert close(lines(flat, style.THEORY)[0], [X, [7, 7, 7]]) and flat.axes[0].get_xscale() == "linear"
+
+
+def test_compared_draws_measurements_solid_and_theory_dashed():
+    figure = FIGURES["compared"]()
+    axes = figure.axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert close(lines(figure, style.MEASURED)[0], [X, X / 2])
+    assert close(lines(figure, style.SERIES[1].upper())[0], [X, [3, 3, 3]])
+    assert [y.tolist() for _, y in lines(figure, style.THEORY)] == [X.tolist(), (2 * X).tolist()]
+    assert [line.get_linestyle() for line in axes.lines[:4]] == ["-", "-", "--", "--"]
+    texts = {text.get_text(): text.xy[0] for text in axes.texts}
+    assert texts == {"one": 100.0, "two": 10.0, "law": 10.0, "here": 10.0}
+    assert list(axes.get_xticks()) == [1, 10]
 
 
 def test_eigenvalues_and_ratios_are_drawn_as_given():

@@ -17,6 +17,11 @@ CLOSED_FORMS = {
     "cubic": (toys.cubic(), lambda a, b: [a**3 / 3 - a + b**2 / 2], lambda a, b: [[a**2 - 1, b]]),
     "square": (toys.square(), lambda a: [a**2], lambda a: [[2 * a]]),
     "repeated": (toys.repeated(), lambda a: [a, a], lambda a: [[1.0], [1.0]]),
+    "kinked": (
+        toys.kinked(),
+        lambda a: [5 * a if a < 1 else math.sqrt(a**2 + 48 * a - 24 if a < 2 else 25 * a**2 - 48 * a + 72)],
+        lambda a: [[5.0 if a < 1 else (a + 24) / math.sqrt(a**2 + 48 * a - 24) if a < 2 else (25 * a - 24) / math.sqrt(25 * a**2 - 48 * a + 72)]],
+    ),
     "chain": (toys.chain(), lambda a, b, c: [a * b, b * c], lambda a, b, c: [[b, a, 0.0], [0.0, c, b]]),
     "copies": (toys.copies(3), lambda a: [a**2 / 2] * 3, lambda a: [[a]] * 3),
     "sharpest": (

@@ -5,6 +5,7 @@ shows once, and `figure.savefig` writes it to a file.
 """
 
 from plbook.figures.certificates import certified_balls, widths_needed
+from plbook.figures.concluding import compared
 from plbook.figures.convexity import convexity, profiles
 from plbook.figures.curves import (
     against_bound,
@@ -29,6 +30,7 @@ __all__ = [
     "bottlenecks",
     "brackets",
     "certified_balls",
+    "compared",
     "convexity",
     "descent",
     "diagnosis",

@@ -17,6 +17,7 @@ from plbook.toys.elementary import (
     square,
 )
 from plbook.toys.ensembles import ensemble
+from plbook.toys.kinked import kinked
 from plbook.toys.nonconvexity import bowl, straight, valley, wells
 from plbook.toys.relaxation import bumps, bumpy_valley, egg_crate, folds, ramp
 
@@ -31,6 +32,7 @@ __all__ = [
     "ensemble",
     "folds",
     "fourier_bottleneck",
+    "kinked",
     "linear",
     "product",
     "quadratics",
