@@ -188,7 +188,7 @@ def test_quadratics_follow_the_seed():
 
 
 def test_every_toy_is_tested_here():
-    assert set(toys.__all__) == {*CLOSED_FORMS, "quadratics", "fourier_bottleneck", *NONCONVEXITY}
+    assert set(toys.__all__) == {*CLOSED_FORMS, "quadratics", "fourier_bottleneck", "ensemble", *NONCONVEXITY}
 
 
 def test_starts_and_targets_are_those_given():
