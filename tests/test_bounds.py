@@ -193,7 +193,17 @@ def test_a_forward_function_of_sums_scalings_and_reshapings_is_read():
     assert bound.rigour == "verified" and "layer by layer" in bound.reason
 
 
+def strong_bend():
+    """10 tanh(0.66 x), whose derivative by the layer moves mostly because tanh bends."""
+    module = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Tanh(), nn.Linear(1, 1, bias=False))
+    with torch.no_grad():
+        module[0].weight.fill_(0.66)
+        module[2].weight.fill_(10.0)
+    return module
+
+
 MOVING = {
+    "a strong bend": (strong_bend, (1,)),
     "two hidden layers": (lambda: nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4), nn.SiLU(), nn.Linear(4, 2)), (3,)),
     "sums": (lambda: Forward(mixed, a=nn.Linear(3, 4), b=nn.Linear(4, 4), c=nn.Linear(4, 2, bias=False)), (3,)),
     "convolutions": (
