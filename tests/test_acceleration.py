@@ -50,7 +50,7 @@ def test_rates_are_spectral_radii_of_companion_matrices(method, seed, momentum, 
     assert torch.allclose(rates, companion_rates(eigenvalues, step_size, momentum, method), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.statement(name="Proposition (Momentum on linear systems)", kind="positive")
+@pytest.mark.statement(name="Momentum on linear systems", kind="positive")
 @pytest.mark.parametrize("method", METHODS)
 @given(seed=SEEDS)
 @runs(max_examples=15)
@@ -66,7 +66,7 @@ def test_the_residual_of_a_linear_system_obeys_the_two_term_recursion(method, se
     assert run.distances[-1] == (run.w - system.start).norm()
 
 
-@pytest.mark.statement(name="Proposition (Momentum on linear systems)", kind="positive")
+@pytest.mark.statement(name="Momentum on linear systems", kind="positive")
 @pytest.mark.parametrize("method", METHODS)
 @given(smallest=st.floats(1e-3, 1.0), factor=st.floats(1.0, 1e4))
 @runs(max_examples=40)
@@ -80,7 +80,7 @@ def test_the_textbook_constants_have_the_textbook_rate_on_the_whole_range(method
     assert rates.max() == pytest.approx(constants.rate, abs=1e-6)
 
 
-@pytest.mark.statement(name="Proposition (Momentum on linear systems)", kind="negative")
+@pytest.mark.statement(name="Momentum on linear systems", kind="negative")
 def test_the_same_constants_make_the_heavy_ball_cycle_where_the_equation_is_not_linear():
     system = pl.toys.kinked()
     constants = pl.momentum_constants(1.0, 25.0, method="heavy ball")

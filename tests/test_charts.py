@@ -59,7 +59,7 @@ def test_charts_of_the_rotations_turn_about_their_axis(seed):
     assert torch.allclose(quarter[:, 0], torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64), atol=1e-14)
 
 
-@pytest.mark.statement(name="Proposition (Change of coordinates)", kind="positive")
+@pytest.mark.statement(name="Change of coordinates", kind="positive")
 @given(seed=SEEDS)
 @runs(max_examples=25)
 def test_eigenvalues_and_condition_numbers_change_by_the_stretches_at_most(seed):
@@ -78,14 +78,14 @@ def test_eigenvalues_and_condition_numbers_change_by_the_stretches_at_most(seed)
         assert least * (1 - SLACK) <= factor <= most * (1 + SLACK)
 
 
-@pytest.mark.statement(name="Proposition (Change of coordinates)", kind="positive")
+@pytest.mark.statement(name="Change of coordinates", kind="positive")
 def test_the_bound_of_the_condition_number_is_attained():
     system = pl.toys.linear(torch.eye(2), [0.0, 0.0])
     record = pl.coordinate_change(system, lambda v: v * torch.tensor([3.0, 0.5], dtype=torch.float64), torch.zeros(1, 2))
     assert record.ratios.item() == pytest.approx(36) and record.allowed.item() == pytest.approx(36)
 
 
-@pytest.mark.statement(name="Proposition (Change of coordinates)", kind="positive")
+@pytest.mark.statement(name="Change of coordinates", kind="positive")
 @given(seed=SEEDS)
 @runs(max_examples=25)
 def test_a_conformal_chart_shows_the_condition_number_of_the_manifold(seed):
@@ -98,14 +98,14 @@ def test_a_conformal_chart_shows_the_condition_number_of_the_manifold(seed):
     assert pl.kernel_spectrum(system, v).condition_number == pytest.approx((sigma[0] / sigma[-1]).item() ** 2, rel=1e-8)
 
 
-@pytest.mark.statement(name="Proposition (Change of coordinates)", kind="negative")
+@pytest.mark.statement(name="Change of coordinates", kind="negative")
 def test_the_condition_number_is_not_preserved():
     system, _ = on_sphere(0)
     record = pl.coordinate_change(system, to_stereographic, torch.stack([in_ball(k) for k in range(8)]))
     assert (record.ratios - 1).abs().max() > 0.05
 
 
-@pytest.mark.statement(name="Proposition (Change of coordinates)", kind="negative")
+@pytest.mark.statement(name="Change of coordinates", kind="negative")
 def test_off_the_solutions_the_condition_number_of_definition_4_obeys_no_such_bound():
     line, kappas = pl.toys.linear(torch.eye(1), [0.0]), []
     for k in (10.0, 100.0):

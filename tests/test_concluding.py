@@ -31,7 +31,7 @@ def smallest_curvature_near(system, distance, seed):
     return torch.linalg.eigvalsh(vmap(hessian(loss_of(system)))(points))[:, 0].min().item()
 
 
-@pytest.mark.statement(name="Proposition (Curvature on both sides of the threshold)", kind="positive")
+@pytest.mark.statement(name="Curvature on both sides of the threshold", kind="positive")
 @given(seed=SEEDS, p=st.integers(1, 6))
 @runs(max_examples=20)
 def test_up_to_the_threshold_the_loss_is_convex_near_a_regular_solution(seed, p):
@@ -42,7 +42,7 @@ def test_up_to_the_threshold_the_loss_is_convex_near_a_regular_solution(seed, p)
     assert smallest_curvature_near(system, 1e-3 * min(1.0, sigma[-1].item() ** 2), seed) > 0
 
 
-@pytest.mark.statement(name="Proposition (Curvature on both sides of the threshold)", kind="positive")
+@pytest.mark.statement(name="Curvature on both sides of the threshold", kind="positive")
 @given(seed=SEEDS, p=st.integers(7, 12))
 @runs(max_examples=20)
 def test_beyond_the_threshold_there_is_negative_curvature_near_every_solution(seed, p):
@@ -52,7 +52,7 @@ def test_beyond_the_threshold_there_is_negative_curvature_near_every_solution(se
         assert smallest_curvature_near(system, distance, seed) < 0
 
 
-@pytest.mark.statement(name="Proposition (Curvature on both sides of the threshold)", kind="negative")
+@pytest.mark.statement(name="Curvature on both sides of the threshold", kind="negative")
 def test_a_linear_system_has_no_negative_curvature_on_either_side():
     system = pl.toys.linear(randn(3, 6), torch.zeros(3))
     assert smallest_curvature_near(system, 1.0, 0) > -1e-12
@@ -63,7 +63,7 @@ def logistic(system):
     return lambda w: softplus(-system.targets * system._function(w)).sum()
 
 
-@pytest.mark.statement(name="Proposition (PL* fails for the logistic loss)", kind="positive")
+@pytest.mark.statement(name="PL* fails for the logistic loss", kind="positive")
 @given(seed=SEEDS, scale=st.floats(0.1, 5.0))
 @runs(max_examples=30)
 def test_the_ratio_of_the_logistic_loss_is_at_most_the_loss_times_half_the_largest_eigenvalue(seed, scale):
@@ -73,7 +73,7 @@ def test_the_ratio_of_the_logistic_loss_is_at_most_the_loss_times_half_the_large
     assert 0 < ratio <= 0.5 * pl.kernel_spectrum(system, w).largest * loss(w) * (1 + 1e-12)
 
 
-@pytest.mark.statement(name="Proposition (PL* fails for the logistic loss)", kind="negative")
+@pytest.mark.statement(name="PL* fails for the logistic loss", kind="negative")
 def test_where_the_kernel_grows_without_bound_the_ratio_need_not_vanish():
     # F = -2 log(1 - w) reaches infinity at w = 1, and K = 4 exp(F): the loss is log(1 + (1 - w)^2).
     system = pl.System(lambda w: -2 * (1 - w).log(), [1.0], [0.0])

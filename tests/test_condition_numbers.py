@@ -23,6 +23,7 @@ def largest_eigenvalue(system, w):
 # Definition 4
 
 
+@pytest.mark.statement(name="Definition 4", kind="positive")
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_it_equals_the_dense_twin(name):
     system = EXAMPLES[name]()
@@ -38,6 +39,7 @@ def test_it_equals_the_dense_twin(name):
     assert halved.value == pytest.approx(2 * number.value, rel=ROUNDING) and halved.mu == number.mu / 2
 
 
+@pytest.mark.statement(name="Remark 7", kind="positive")
 @given(seed=SEEDS, n=st.integers(1, 5), extra=st.integers(0, 4))
 @runs(max_examples=40)
 def test_of_a_linear_system_it_is_that_of_the_kernel(seed, n, extra):
@@ -57,6 +59,18 @@ def test_of_a_linear_system_it_is_that_of_the_kernel(seed, n, extra):
         pl.condition_number(system, points, mu=1.01 * mu)
 
 
+@pytest.mark.statement(name="Remark 7", kind="negative")
+def test_of_equations_that_depend_on_each_other_there_is_none():
+    """F = (w, w): K has the eigenvalues 2 and 0, and no mu > 0 serves all targets: none at the minimum for y = (1, -1)."""
+    with pytest.raises(ValueError, match="no largest mu"):
+        pl.condition_number(pl.toys.repeated((1.0, -1.0)), [[1.0], [0.0]])
+    # For y = 0 the loss has the condition number 1, and the kernel's is infinite.
+    system = pl.toys.repeated()
+    assert pl.condition_number(system, [[1.0], [0.5]]).value == pytest.approx(1, rel=ROUNDING)
+    assert not pl.kernel_spectrum(system).resolved
+
+
+@pytest.mark.statement(name="Definition 4", kind="negative")
 def test_it_can_be_below_one_and_negative_away_from_solutions():
     """F = w^2: L'' = 6 w^2 - 2 y against a ratio of 4 w^2. y = 10: -14/4 at w = 1, 4/16 at w = 2, 64/64 at w = 4."""
     system = pl.toys.square(10.0)
@@ -71,6 +85,7 @@ def test_it_can_be_below_one_and_negative_away_from_solutions():
     assert pl.condition_number(system, [[root]], mu=8.0).value == pytest.approx(40 / 8, rel=1e-12)
 
 
+@pytest.mark.statement(name="Remark 8", kind="negative")
 def test_remark_8_is_false_away_from_solutions():
     """F = (w1, w2/100), y = 0, on the ball of radius 1 about (10, 0): kappa_F is nearly 1, and K has condition number 10^4.
 
@@ -89,6 +104,7 @@ def test_remark_8_is_false_away_from_solutions():
     assert near.value == pytest.approx(1e4, rel=1e-9)
 
 
+@pytest.mark.statement(name="Remark 8", kind="positive")
 @given(seed=SEEDS, n=st.integers(1, 4), extra=st.integers(1, 3))
 @runs(max_examples=30)
 def test_near_a_solution_it_is_at_least_that_of_the_kernel(seed, n, extra):
@@ -130,6 +146,7 @@ def test_products_find_the_largest_eigenvalue_not_the_largest_in_absolute_value(
 # Proposition 5
 
 
+@pytest.mark.statement(name="Proposition 5", kind="positive")
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_bound_holds_and_is_made_of_its_constants(name):
     system = EXAMPLES[name]()
@@ -146,6 +163,7 @@ def test_the_bound_holds_and_is_made_of_its_constants(name):
     assert bound.value >= number.value * (1 - 1e-9)
 
 
+@pytest.mark.statement(name="Proposition 5", kind="negative")
 @pytest.mark.parametrize("n", [2, 9])
 def test_the_bound_is_attained_by_copies_and_false_with_the_largest_hessian_alone(n):
     """F_i = w^2/2, y = 0: L'' = 3 n w^2/2; |DF|^2 = n w^2, beta = sqrt(n), |r| = sqrt(n) w^2/2, and each |H_i| is 1."""

@@ -65,6 +65,9 @@ FIGURES = {
     "stall": lambda: figures.stall(STALLED, PROMISED, floor=0.5),
     "thresholds": lambda: figures.thresholds({"one": CURVE}, markers=[(0.5, "floor")]),
     "stragglers": lambda: figures.stragglers([1.0, 0.6, 0.2, 0.0], [2.0, 1.0, 0.5, 0.25]),
+    "radii_around": lambda: figures.radii_around(SYSTEM, {"one": 0.3, "two": 0.6}, mu=1.0, extent=((1, 3), (0, 2)), trajectory=RUN),
+    "radii_needed": lambda: figures.radii_needed(X, {"one": X + 1, "two": X / 2}, ylim=(0, 50)),
+    "radii_against_condition": lambda: figures.radii_against_condition(X, {"one": DRAWS}, {"law": X, "level": 2.0}),
     "landscape": lambda: figures.landscape(SYSTEM, mu=2.0, singular_points=[(0.0, 0.0)], trajectories=[RUN]),
 }
 
@@ -255,6 +258,32 @@ def test_profiles_draw_curves_and_predictions_of_a_part():
     assert [text.get_text() for text in figure.axes[0].texts] == ["one", "two", "law"]
     same = figures.profiles(X, {"one": X}, {"one": X}, xlabel="x", ylabel="y")
     assert [text.get_text() for text in same.axes[0].texts] == ["one"]
+
+
+# Radii
+
+
+def test_radii_are_circles_around_the_start_with_their_names():
+    axes = FIGURES["radii_around"]().axes[0]
+    assert [(circle.center[0], circle.center[1], circle.radius) for circle in axes.patches] == [(2, 1, 0.3), (2, 1, 0.6)]
+    assert {text.get_text(): text.xy for text in axes.texts} == {"one": (2, 1.3), "two": (2, 1.6)}
+
+
+def test_a_radius_needed_is_drawn_beside_the_radius_that_there_is():
+    figure = FIGURES["radii_needed"]()
+    assert close(lines(figure, style.THEORY)[0], [X, X])
+    assert close(lines(figure, style.SERIES[0])[0], [X, X + 1]) and close(lines(figure, style.SERIES[1].upper())[0], [X, X / 2])
+    (shaded,) = figure.axes[0].collections
+    (outline,) = shaded.get_paths()
+    assert outline.contains_point((5, 4)) and not outline.contains_point((5, 6))
+
+
+def test_radii_against_the_condition_number_are_dots_medians_and_laws():
+    figure = FIGURES["radii_against_condition"]()
+    *dots, medians = lines(figure, style.SERIES[0])
+    assert [close(row, [X, values]) for row, values in zip(dots, DRAWS)] == [True] * 3 and close(medians, [X, [2, 3, 4]])
+    law, level = lines(figure, style.THEORY)
+    assert close(law, [X, X]) and close(level, [X, [2, 2, 2]])
 
 
 # Certificates

@@ -159,7 +159,7 @@ def test_the_condition_that_suffices_is_weaker_than_a_regular_kernel():
     assert found.holds and found.slope == pytest.approx(-1) and along(system, found, system.start, 1e-3) < -9e-4
 
 
-@pytest.mark.statement(name="Proposition 2, one equation", kind="negative")
+@pytest.mark.statement(name="Proposition 2", kind="negative")
 def test_rank_two_is_not_enough_for_one_equation():
     system, origin = toys.straight(), point(0, 0)
     assert torch.linalg.matrix_rank(reference.hessians(system, origin)[0]) == 2 and system.jacobian(origin).any()
@@ -168,7 +168,7 @@ def test_rank_two_is_not_enough_for_one_equation():
     assert smallest(system, point(0.5, 0.06)) < -1e-3 and not pl.negative_curvature(system, origin).holds
 
 
-@pytest.mark.statement(name="Proposition 2, one equation", kind="positive")
+@pytest.mark.statement(name="Proposition 2", kind="positive")
 @given(seed=SEEDS)
 @runs(max_examples=20)
 def test_rank_three_is_enough_for_one_equation(seed):

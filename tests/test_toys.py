@@ -187,8 +187,30 @@ def test_quadratics_follow_the_seed():
     assert not torch.equal(one.start, other.start) and not torch.equal(one.targets, other.targets)
 
 
+def test_the_losses_of_the_plateau_have_piecewise_linear_derivatives():
+    """At the corners, by hand, for b = 32, c = 1/64; between them the second differences vanish; the losses are continuous."""
+    system, c = toys.plateau(), 1 / 64
+    corners = {-2.0: (-2, -2), 1.0: (1, 1), 2.0: (2, 0), 2 + c: (2 + c, -c), 32.0: (32, -c), 64.0: (0, -c), 64 + c: (0, 0), 80.0: (0, 0)}
+
+    def slopes(w):
+        w = torch.tensor([w], dtype=torch.float64)
+        return system.value(w) * system.jacobian(w)[:, 0]
+
+    for w, expected in corners.items():
+        assert_close(slopes(w), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
+    ends = list(corners)
+    losses = torch.tensor([2.0, 2.0], dtype=torch.float64)
+    assert_close(system.value([-2.0]).square() / 2, losses)
+    for left, right in zip(ends, ends[1:]):
+        middle = (slopes(left) + slopes(right)) / 2
+        assert_close(slopes((left + right) / 2), middle, rtol=0, atol=1e-12)
+        losses = losses + middle * (right - left)
+        expected = system.value([right]).square() / 2
+        assert_close(losses, expected, rtol=1e-12, atol=1e-10)
+
+
 def test_every_toy_is_tested_here():
-    assert set(toys.__all__) == {*CLOSED_FORMS, "quadratics", "fourier_bottleneck", "ensemble", *NONCONVEXITY}
+    assert set(toys.__all__) == {*CLOSED_FORMS, "quadratics", "fourier_bottleneck", "ensemble", "plateau", *NONCONVEXITY}
 
 
 def test_starts_and_targets_are_those_given():

@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 
+import statements_page
 import status_page
 from docutils import nodes
 from sphinx.util import logging
@@ -16,8 +17,9 @@ logger = logging.getLogger(__name__)
 MATHJAX_PARTS = ["tex-chtml-full.js", "output/chtml/fonts/woff-v2"]
 
 
-def write_status_page(app, config):
-    """Written before the table of contents, which lists it, is read."""
+def write_pages(app, config):
+    """Written before the table of contents, which lists them, is read."""
+    statements_page.write()
     status_page.write()
 
 
@@ -106,7 +108,7 @@ def setup(app):
     app.add_css_file("plbook.css")
     app.set_html_assets_policy("always")  # the side bar has formulas on pages that have none
     remove_thebe(app)
-    app.connect("config-inited", write_status_page, priority=100)
+    app.connect("config-inited", write_pages, priority=100)
     app.connect("config-inited", set_theme_options)
     app.connect("builder-inited", copy_mathjax)
     app.connect("doctree-read", title_statements)

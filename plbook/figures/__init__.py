@@ -17,6 +17,7 @@ from plbook.figures.curves import (
     ratios,
     segment,
 )
+from plbook.figures.existence import radii_against_condition, radii_around, radii_needed
 from plbook.figures.landscape import landscape
 from plbook.figures.relaxation import domain, solution_balls, stall, stragglers, thresholds, valley
 from plbook.figures.spectrum import diagnosis
@@ -42,6 +43,9 @@ __all__ = [
     "landscape",
     "profiles",
     "rates",
+    "radii_against_condition",
+    "radii_around",
+    "radii_needed",
     "ratios",
     "segment",
     "shares",

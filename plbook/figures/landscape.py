@@ -59,7 +59,7 @@ def _handles(mu, singular, descents, curve):
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [Patch(color=style.PL_REGION, label=f"PL* holds with μ = {mu:g}")]
+    handles = [Patch(color=style.PL_REGION, label=f"PL* holds with μ = {mu:.3g}")]
     if curve:
         handles.append(Line2D([], [], color=style.SOLUTIONS, linewidth=3.2, label="solutions, F(w) = y"))
     if singular:

@@ -16,6 +16,7 @@ from plbook.toys.elementary import (
     sines,
     square,
 )
+from plbook.toys.descent import plateau
 from plbook.toys.ensembles import ensemble
 from plbook.toys.kinked import kinked
 from plbook.toys.nonconvexity import bowl, straight, valley, wells
@@ -34,6 +35,7 @@ __all__ = [
     "fourier_bottleneck",
     "kinked",
     "linear",
+    "plateau",
     "product",
     "quadratics",
     "ramp",

@@ -1,0 +1,71 @@
+"""How large the ball has to be in which PL* holds: around a start, against the radius, against the condition number."""
+
+import numpy as np
+from matplotlib.patches import Circle
+
+from plbook.figures import style
+from plbook.figures.landscape import landscape
+
+
+def radii_around(system, radii, *, mu, extent, trajectory):
+    """The region of PL* around the start of a run, and concentric balls, each with its name.
+
+    Args:
+        system: with two unknowns.
+        radii: name -> radius; the name is written on the upper rim.
+        mu: the region PL ratio >= mu is shaded.
+        extent: ((left, right), (bottom, top)).
+        trajectory: the run, with recorded points.
+    """
+    fig = landscape(system, mu=mu, extent=extent, trajectories=[trajectory], num_contours=3)
+    axes, center = fig.axes[0], trajectory.points[0].numpy()
+    for name, radius in radii.items():
+        axes.add_patch(Circle(center, radius, fill=False, edgecolor=style.THEORY, linestyle="--", linewidth=2.2, zorder=5))
+        style.label(axes, center[0], center[1] + radius, name, style.THEORY, offset=(0, 0), ha="center", zorder=6)
+    return fig
+
+
+def radii_needed(radii, needed, *, ylim):
+    """The radius that a theorem asks for, against the radius of the ball on which PL* is known.
+
+    Args:
+        radii: shape (k,), increasing.
+        needed: name -> the radius asked for, with the constant of that ball, shape (k,).
+        ylim: the ends of the vertical axis.
+    """
+    radii = np.asarray(radii, dtype=float)
+    with style.figure() as (fig, axes):
+        available = np.clip(radii, *ylim)
+        axes.fill_between(radii, available, ylim[0], color=style.PL_REGION, linewidth=0)
+        axes.plot(radii, radii, "--", color=style.THEORY)
+        style.label(axes, radii[len(radii) // 2], ylim[0], "large enough", style.THEORY, offset=(0, 14), ha="center")
+        for (name, values), color in zip(needed.items(), style.SERIES):
+            values = np.asarray(values, dtype=float)
+            axes.plot(radii, values, "-", color=color)
+            style.label(axes, radii[0], values[0], name, color, offset=(10, 12))
+        axes.set(xlabel="radius $R$ of the ball", ylabel="radius needed", xlim=(radii[0], radii[-1]), ylim=ylim)
+    return fig
+
+
+def radii_against_condition(numbers, measured, laws):
+    """Lengths, in units of the distance to the nearest solution, against the condition number of K.
+
+    Args:
+        numbers: shape (k,), condition numbers, increasing.
+        measured: name -> shape (draws, k).
+        laws: name -> shape (k,), the radii of the theorems.
+    """
+    numbers = np.asarray(numbers, dtype=float)
+    with style.figure() as (fig, axes):
+        for name, values in laws.items():
+            values = np.broadcast_to(np.asarray(values, dtype=float), numbers.shape)
+            axes.loglog(numbers, values, "--", color=style.THEORY)
+            style.label(axes, numbers[-1], values[-1], name, style.THEORY)
+        for (name, values), color in zip(measured.items(), style.SERIES):
+            values = np.asarray(values, dtype=float)
+            axes.loglog(numbers, values.T, "o", color=color, markersize=4, alpha=0.35, markeredgewidth=0)
+            axes.loglog(numbers, np.median(values, axis=0), "-", color=color)
+            style.label(axes, numbers[-1], np.median(values[:, -1]), name, color)
+        axes.set(xlabel="condition number of $K$", ylabel="length")
+        axes.set_xlim(right=numbers[-1] * (numbers[-1] / numbers[0]) ** 0.55)
+    return fig
