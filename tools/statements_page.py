@@ -83,7 +83,7 @@ def own_rows(boxes, anchors):
     yield "| --- | --- |"
     for box in boxes:
         if box.kind in OWN_KINDS and box.label not in anchors:
-            yield f"| {statement_link(box.kind.title(), box.label)}, {box.title} | [](./{box.page}) |"
+            yield f"| {statement_link(box.kind.title(), box.label)}, {box.title} | [{int(box.page[:2])}](./{box.page}) |"
 
 
 def heading_rows(rows):
