@@ -11,6 +11,7 @@ from hypothesis import settings as runs
 from hypothesis import strategies as st
 
 import plbook as pl
+from plbook.bounds import bounds_about
 
 SEEDS = st.integers(0, 10**6)
 SLACK = 1 + 1e-9  # rounding of a few hundred steps
@@ -132,6 +133,67 @@ def test_the_mean_of_a_step_of_a_wide_network_falls_as_well():
     step_size = mu / (3 * beta**2)
     before = system.loss(system.start).item()
     assert mean_after_a_step(system, system.start, 1, step_size) <= (1 - step_size * mu / 3) * before
+
+
+
+def wide_enough_for_batches(delta, seed=2):
+    """(system, mu, beta, radius): all that Remark 9 asks for, with certified constants, for a network with linear output."""
+    inputs = torch.eye(2, dtype=torch.float64) * math.sqrt(2)
+    network = pl.MLP(2, [1024], seed=seed)
+    at_zero = pl.NetworkSystem(network, inputs, torch.zeros(2))
+    targets = at_zero.value(at_zero.start) + torch.tensor([0.02, -0.01], dtype=torch.float64)
+    system = pl.NetworkSystem(network, inputs, targets)
+    smallest = pl.kernel_spectrum(system).smallest
+    mu, r0 = smallest / 2, system.residual(system.start).norm().item()
+    slopes = system.jacobian(system.start).norm(dim=1)
+    bounds, radius = bounds_about(system), 0.0
+    for _ in range(10):  # beta belongs to a ball whose radius depends on beta
+        bend = bounds.over(3 * radius).value
+        slope = slopes + bend * 3 * radius
+        beta = (slope**2 + (r0 + slope.max() * 3 * radius) * bend).max().item()
+        needed = 2 * math.sqrt(2 * beta) * r0 / (mu * delta)
+        if needed <= radius:
+            return system, mu, beta, radius
+        radius = 1.01 * needed
+    raise AssertionError("not wide enough")
+
+
+@pytest.mark.statement(name="Remark 9", kind="positive")
+@pytest.mark.parametrize("batch_size, steps", [(1, 8), (2, 4)])
+def test_all_runs_of_a_wide_network_together_keep_the_rate_and_the_way(batch_size, steps):
+    delta, n = 0.5, 2
+    system, mu, beta, radius = wide_enough_for_batches(delta)
+    bound = pl.jacobian_lipschitz_bound(system, radius)
+    assert bound.rigour == "verified"
+    assert bound.center * radius <= math.sqrt(pl.kernel_spectrum(system).smallest) - math.sqrt(mu)
+    step_size = mu / (beta * (n * beta + mu * (batch_size - 1)))
+    factor = 1 - step_size * batch_size * mu / n
+    batches = [list(batch) for batch in itertools.product(range(n), repeat=batch_size)]
+    points, ways = [system.start], [0.0]
+    for step in range(1, steps + 1):
+        farther, longer = [], []
+        for w, way in zip(points, ways):
+            J, r = system.jacobian(w), system.residual(w)
+            for batch in batches:
+                move = step_size * r[batch] @ J[batch]
+                assert move.norm() <= 1.5 * radius
+                farther.append(w - move)
+                longer.append(way + move.norm().item())
+        points, ways = farther, longer
+        losses = torch.stack([system.loss(w) for w in points])
+        inside = torch.stack([(w - system.start).norm() for w in points]) <= radius
+        assert (losses * inside).mean() <= factor**step * system.loss(system.start) * SLACK
+        assert sum(ways) / len(ways) <= delta * radius
+    assert losses.mean() < 0.9 * system.loss(system.start)
+
+
+def test_a_narrow_network_does_not_meet_the_hypotheses_of_remark_9():
+    inputs = torch.eye(2, dtype=torch.float64) * math.sqrt(2)
+    system = pl.NetworkSystem(pl.MLP(2, [16], seed=2), inputs, torch.tensor([1.0, -1.0]))
+    smallest, r0 = pl.kernel_spectrum(system).smallest, system.residual(system.start).norm().item()
+    slope = system.jacobian(system.start).norm(dim=1).max().item()
+    least = 2 * math.sqrt(2) * slope * r0 / smallest  # no beta, mu or delta allows a smaller radius
+    assert pl.jacobian_lipschitz_bound(system, least).center * least > math.sqrt(smallest)
 
 
 @pytest.mark.statement(name="Remark 9", kind="negative")
