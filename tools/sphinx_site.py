@@ -83,12 +83,17 @@ def depart_statement(self, node):
 
 
 def number_by_chapter(app, env):
-    """Figure 2 of chapter 4 is "4.2", whatever chapters come before it; exercises alike."""
+    """Figure 2 of chapter 4 is "4.2", whatever chapters come before it, and that of the corrections "C.2"; exercises alike."""
     for name, counters in env.toc_fignumbers.items():
         if chapter := re.match(r"book/(\d+)-", name):
-            for figures in counters.values():
-                for position, label in enumerate(figures, start=1):
-                    figures[label] = (int(chapter[1]), position)
+            number = int(chapter[1])
+        elif name == "book/corrections":
+            number = "C"
+        else:
+            continue
+        for figures in counters.values():
+            for position, label in enumerate(figures, start=1):
+                figures[label] = (number, position)
     return []
 
 

@@ -46,13 +46,14 @@ def valley(system, *, epsilon=None, extent=((-3.0, 3.0), (-0.8, 3.6)), highest=2
     return fig
 
 
-def solution_balls(system, balls, *, mu, extent=((-3.0, 3.0), (-3.0, 3.0)), singular_points=()):
+def solution_balls(system, balls, *, mu, extent=((-3.0, 3.0), (-3.0, 3.0)), singular_points=(), name="ball of Theorem 6"):
     """The region of PL* with constant mu, and balls that Theorem 6 says contain a solution: the paper's Figure 2.
 
     Args:
         system: with two unknowns.
         balls: pairs of a center and a radius.
         singular_points: points to mark, where DF loses rank.
+        name: what the balls are called.
     """
     fig = landscape(system, mu=mu, extent=extent, singular_points=singular_points, num_contours=3)
     axes = fig.axes[0]
@@ -60,7 +61,7 @@ def solution_balls(system, balls, *, mu, extent=((-3.0, 3.0), (-3.0, 3.0)), sing
         axes.add_patch(Circle(center, radius, fill=False, edgecolor=style.THEORY, linestyle="--", linewidth=2.2, zorder=5))
         axes.plot(*center, "o", color=style.THEORY, markersize=5, zorder=5)
     legend = fig.legends[0]
-    handles = [*legend.legend_handles, Line2D([], [], color=style.THEORY, linestyle="--", label="ball of Theorem 6")]
+    handles = [*legend.legend_handles, Line2D([], [], color=style.THEORY, linestyle="--", label=name)]
     legend.remove()
     fig.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=11.5)
     return fig
