@@ -1,5 +1,6 @@
 import importlib
 import math
+import re
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -196,6 +197,14 @@ def test_against_width_draws_dots_medians_laws_and_the_level():
     named = figures.against_width(WIDTHS, {"one": DRAWS}, ylabel="y", laws={"one": X, "promise": np.array([1.0, 2.0, np.nan])})
     texts = {text.get_text(): text.xy for text in named.axes[0].texts}
     assert texts.keys() == {"one", "promise"} and texts["promise"] == (WIDTHS[1], 2.0)
+
+
+@pytest.mark.parametrize("low, high", [(0.72, 1.0), (0.13, 0.9), (1.0, 20.0)])
+def test_an_axis_with_few_powers_of_ten_has_three_labels_of_plain_numbers(low, high):
+    axes = figures.against_width(WIDTHS, {"one": np.geomspace(low, high, 9).reshape(3, 3)}, ylabel="y").axes[0]
+    low, high = axes.get_ylim()
+    labels = [text.get_text() for text in axes.get_yticklabels() if low <= text.get_position()[1] <= high]
+    assert len(labels) >= 3 and all(re.fullmatch(r"[0-9.]+", text) for text in labels)
 
 
 def test_against_angle_draws_the_limit_and_the_bars():

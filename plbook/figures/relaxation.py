@@ -16,7 +16,7 @@ BOTTOM = "#B8B8B8"
 HEIGHTS = LinearSegmentedColormap.from_list("heights", ["#0B3C5D", style.MEASURED, style.PL_REGION])
 
 
-def valley(system, *, epsilon=None, extent=((-3.0, 3.0), (-0.8, 3.6)), highest=2.0, view=(55, -80)):
+def valley(system, *, epsilon=None, extent=((-3.0, 3.0), (-0.8, 3.6)), highest=2.0, view=(70, -80)):
     """The loss over the plane as a surface, with its local minima: the paper's Figures 3 and 5.
 
     Args:
@@ -39,6 +39,7 @@ def valley(system, *, epsilon=None, extent=((-3.0, 3.0), (-0.8, 3.6)), highest=2
         axes.view_init(*view)
         axes.set(xlabel="$w_1$", ylabel="$w_2$", zlabel="$L$", zlim=(0, highest))
         axes.locator_params(nbins=4)
+        axes.set_zticks([0, highest / 2, highest], [f"{height:g}" for height in (0, highest / 2, highest)])
         handles = [Line2D([], [], color=style.SINGULAR, marker="o", linestyle="", markersize=7, label="local minima")]
         if epsilon is not None:
             handles += [Patch(color=HEIGHTS(0.45), label=f"$L \\geq {epsilon:g}$"), Patch(color=BOTTOM, label=f"$L < {epsilon:g}$")]
@@ -117,6 +118,9 @@ def stall(losses, promised, *, floor=None):
             style.label(axes, steps[-1], floor, "no promise below", style.FAINT, offset=(0, -12), ha="right")
             axes.set_ylim(bottom=0.7 * floor)
         axes.set(xlabel="step $t$", ylabel="$L(w_t)$")
+        low, high = axes.get_ylim()
+        if high < 100 * low:
+            style.plain_ticks(axes.yaxis, low, high)
     return fig
 
 
@@ -134,7 +138,7 @@ def thresholds(curves, *, markers=()):
             axes.loglog(epsilon, mu, "-", color=color, label=name)
         for epsilon, text in markers:
             axes.axvline(epsilon, color=style.THEORY, linestyle="--", linewidth=1.6)
-            style.label(axes, epsilon, 0.95, text, style.THEORY)
+            style.label(axes, epsilon, 0.95, text, style.THEORY, offset=(-6, 0), ha="right")
             axes.texts[-1].xycoords = axes.get_xaxis_transform()
         axes.legend(loc="lower right", frameon=False, fontsize=11.5)
         axes.set(xlabel="$\\epsilon$", ylabel="largest $\\mu$ of PL*$_\\epsilon$ on the path")

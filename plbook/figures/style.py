@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import AutoLocator, LogLocator, NullFormatter
 
 # Okabe and Ito's palette, which color-blind readers can tell apart; each color always means the same.
 MEASURED = "#0072B2"
@@ -56,3 +57,12 @@ def label(axes, x, y, text, color, **options):
         text, (x, y), xytext=options.pop("offset", (6, 0)), textcoords="offset points", color=color,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}, **options,
     )
+
+
+def plain_ticks(axis, low, high):
+    """Plain numbers on a logarithmic axis from low to high that has too few powers of ten for their labels alone."""
+    exponents = range(-30, 31)
+    usual = sum(low <= digit * 10.0**exponent <= high for digit in (1, 2, 5) for exponent in exponents)
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if usual >= 3 else AutoLocator())
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())

@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from plbook.figures import style
 
@@ -55,9 +55,7 @@ def against_width(widths, draws, *, ylabel, laws=None, level=None):
         axes.xaxis.set_minor_formatter(NullFormatter())
         low, high = axes.get_ylim()
         if high < 100 * low:  # too few powers of ten for their labels alone
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            style.plain_ticks(axes.yaxis, low, high)
         if any(draws):  # room for the names at the right ends
             axes.set_xlim(right=widths[-1] * (widths[-1] / widths[0]) ** 0.35)
     return fig
