@@ -197,6 +197,8 @@ def test_against_width_draws_dots_medians_laws_and_the_level():
     named = figures.against_width(WIDTHS, {"one": DRAWS}, ylabel="y", laws={"one": X, "promise": np.array([1.0, 2.0, np.nan])})
     texts = {text.get_text(): text.xy for text in named.axes[0].texts}
     assert texts.keys() == {"one", "promise"} and texts["promise"] == (WIDTHS[1], 2.0)
+    short = figures.against_width(WIDTHS, {"one": [[1.0, 2.0, np.nan]]}, ylabel="y")
+    assert [text.xy for text in short.axes[0].texts] == [(WIDTHS[1], 2.0)]
 
 
 @pytest.mark.parametrize("low, high", [(0.72, 1.0), (0.13, 0.9), (1.0, 20.0)])

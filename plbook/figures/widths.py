@@ -29,7 +29,7 @@ def against_width(widths, draws, *, ylabel, laws=None, level=None):
 
     Args:
         widths: shape (k,), increasing.
-        draws: name -> positive values of shape (draws, k); a single one may have the name "".
+        draws: name -> positive values of shape (draws, k), nan where nothing was measured; a single one may have the name "".
         laws: name -> the predicted values, shape (k,), nan where there is no prediction. A name that no draw has is
             written beside the last value.
         level: (text, value) of a horizontal line, what the draws should tend to.
@@ -38,9 +38,11 @@ def against_width(widths, draws, *, ylabel, laws=None, level=None):
         for (name, values), color in zip(draws.items(), style.SERIES):
             values = np.asarray(values)
             axes.loglog(widths, values.T, "o", color=color, markersize=4, alpha=0.35, markeredgewidth=0)
-            axes.loglog(widths, np.median(values, axis=0), "-", color=color)
+            medians = np.median(values, axis=0)
+            axes.loglog(widths, medians, "-", color=color)
             if name:
-                style.label(axes, widths[-1], np.median(values[:, -1]), name, color)
+                last = np.flatnonzero(np.isfinite(medians))[-1]
+                style.label(axes, widths[last], medians[last], name, color)
         for name, values in (laws or {}).items():
             axes.loglog(widths, values, "--", color=style.THEORY)
             if name not in draws:
