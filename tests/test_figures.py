@@ -400,6 +400,8 @@ def test_balls_are_drawn_where_they_are():
     assert ball.center == (2.0, 1.0) and ball.radius == 0.5
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["PL* holds with μ = 2", "solutions, F(w) = y", "singular points", "ball of Theorem 6"]
+    other = figures.solution_balls(SYSTEM, [((2.0, 1.0), 0.5)], mu=2.0, name="another ball")
+    assert other.legends[0].get_texts()[-1].get_text() == "another ball"
 
 
 def test_the_domain_is_where_the_kernel_is_conditioned_and_the_dashes_where_it_is_singular():
