@@ -130,6 +130,23 @@ def test_a_longer_step_breaks_the_rate():
     assert (run.losses == run.losses[0]).all()
 
 
+@given(seed=SEEDS, number=st.sampled_from([1.5, 10.0, 100.0]))
+@runs(max_examples=30)
+def test_for_linear_equations_full_steps_need_the_radius_of_the_flow_only(seed, number):
+    left, _, right = torch.linalg.svd(randn(4, 7, seed=seed), full_matrices=False)
+    values = torch.logspace(0, -0.5 * math.log10(number), 4, dtype=torch.float64)
+    system = pl.toys.linear(left * values @ right, randn(4, seed=seed + 1))
+    needed = system.residual(system.start).norm().item() / values[-1].item()
+    run = pl.gradient_descent(system, step_size=1.0, max_steps=300, record_every=1)
+    assert length(run) <= needed * SLACK
+
+
+def test_for_linear_equations_steps_that_are_too_long_need_more():
+    system = pl.toys.linear(torch.eye(2), [1.0, 1.0])  # r0 / sqrt(mu) = sqrt(2); each step of 1.5 goes half the way back
+    run = pl.gradient_descent(system, step_size=1.5, max_steps=60, record_every=1)
+    assert length(run) > 2.9 * 2**0.5
+
+
 # Theorem 7
 
 
