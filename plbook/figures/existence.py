@@ -21,7 +21,7 @@ def radii_around(system, radii, *, mu, extent, trajectory):
     axes, center = fig.axes[0], trajectory.points[0].numpy()
     for name, radius in radii.items():
         axes.add_patch(Circle(center, radius, fill=False, edgecolor=style.THEORY, linestyle="--", linewidth=2.2, zorder=5))
-        style.label(axes, center[0], center[1] + radius, name, style.THEORY, offset=(0, 0), ha="center", zorder=6)
+        style.label(axes, center[0], center[1] + radius, name, style.THEORY, offset=(0, 0), ha="center", fontsize=15, zorder=6)
     return fig
 
 
