@@ -11,6 +11,10 @@ from notebook_environment import ROOT, NotebookFailed, execute, notebooks, set_e
 PICTURE_NAME = "fig-landscape-first"
 PICTURE = ROOT / "book" / "_static" / "landscape.png"
 
+# The first view of the explorable landscape, for readers without scripts; the tests compare these numbers with the script's.
+EXPLORABLE = ROOT / "book" / "_static" / "explorables" / "landscape.png"
+EXPLORABLE_START, EXPLORABLE_MU, EXPLORABLE_RADIUS = (2.4, 0.2), 10**0.28, 1.0
+
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},  # no version: readers' differ
@@ -35,6 +39,28 @@ def picture(notebook, name):
     return None
 
 
+def draw_explorable():
+    """The start of the explorable: w1 w2 = 1, the ball of its check and the balls of the theorems."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import plbook as pl
+    from plbook import figures
+
+    system = pl.toys.product(start=EXPLORABLE_START)
+    # In the ball |DF| = |w| is at most this.
+    steepest = system.start.norm().item() + EXPLORABLE_RADIUS
+    r0 = system.residual(system.start).norm().item()
+    radii = {
+        "$R$": EXPLORABLE_RADIUS,
+        "$r_0/\\sqrt{\\mu}$": r0 / EXPLORABLE_MU**0.5,
+        "Theorem 6": 2 * steepest * r0 / EXPLORABLE_MU,
+    }
+    run = pl.gradient_descent(system, step_size=1 / (steepest**2 + r0), max_steps=100, record_every=1)
+    figure = figures.radii_around(system, radii, mu=EXPLORABLE_MU, extent=((-3.0, 3.0), (-3.0, 3.0)), trajectory=run)
+    figure.savefig(EXPLORABLE)
+
+
 def main():
     set_environment()
     only = set(sys.argv[1:])
@@ -55,6 +81,7 @@ def main():
         print(f"{seconds:.1f} s")
         if (png := picture(notebook, PICTURE_NAME)) is not None:
             PICTURE.write_bytes(png)
+    draw_explorable()
     if failures:
         sys.exit("\n".join(failures))
 
