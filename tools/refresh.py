@@ -1,4 +1,4 @@
-"""Execute all notebooks and store their outputs; a second run leaves `git diff` empty."""
+"""Execute all notebooks, store their outputs and draw the stored pictures; a second run leaves `git diff` empty."""
 
 import base64
 import sys

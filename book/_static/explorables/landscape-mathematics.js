@@ -41,7 +41,7 @@ const Landscape = (() => {
       value: ([a, b]) => [b - a * a / 4, HEIGHT * (1 + cos(5 * a) / 2 + sin(a) / 4)],
       jacobian: ([a]) => [[-a / 2, 1], [HEIGHT * (cos(a) / 4 - 2.5 * sin(5 * a)), 0]],
       hessians: ([a]) => [[-0.5, 0, 0], [-HEIGHT * (sin(a) / 4 + 12.5 * cos(5 * a)), 0, 0]],
-      view: { center: [0, 1.4], half: 3 },
+      view: { center: [0, 1.4], half: 3.5 },
       initial: { start: [-2.6, 2.9], multiple: 1, mu: 10 ** -0.3, epsilon: 0.6, radius: 3.95 },
     },
     folds: {

@@ -17,7 +17,7 @@
   };
   const identity = (x) => x;
   const SLIDERS = {
-    multiple: { text: "step size, in steps of the theorem", min: 0.1, max: 4, step: 0.1, read: identity, write: identity },
+    multiple: { text: "step size, in steps of the theorem", min: 0.1, max: 5, step: 0.1, read: identity, write: identity },
     mu: { text: "μ, the constant of PL*", min: -2, max: 1, step: 0.02, read: (x) => 10 ** x, write: Math.log10 },
     epsilon: { text: "ε, losses below it do not count", min: 0, max: 1, step: 0.01, read: identity, write: identity },
     radius: { text: "R, radius of the ball", min: 0.05, max: 4, step: 0.05, read: identity, write: identity },
@@ -87,12 +87,34 @@
 
   const path = (points, close) => `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}${close}`;
 
+  /** The level set. Its pieces in the cells are joined, so that dashes run on from cell to cell. */
   function lines(values, level) {
-    let drawn = "";
+    const name = (point) => point.map((x) => x.toFixed(2)).join();
+    const neighbors = new Map();
+    const link = (from, to) => neighbors.set(name(from), [...(neighbors.get(name(from)) ?? []), to]);
     visitCells(values, level, (_, crossings) => {
       const ends = crossings.filter(Boolean);
-      for (let k = 0; k < ends.length; k += 2) drawn += path(ends.slice(k, k + 2), "");
+      for (let k = 0; k < ends.length; k += 2) {
+        link(ends[k], ends[k + 1]);
+        link(ends[k + 1], ends[k]);
+      }
     });
+    const follow = (from) => {
+      const line = [];
+      for (let next = from; next; next = neighbors.get(name(next)).find((point) => !seen.has(name(point)))) {
+        seen.add(name(next));
+        line.push(next);
+      }
+      return line;
+    };
+    const seen = new Set();
+    let drawn = "";
+    for (const [first] of neighbors.values())
+      if (!seen.has(name(first))) {
+        const [back, forth] = [follow(first), follow(first)];
+        const closed = neighbors.get(name(back.at(-1))).some((point) => name(point) === name(first)) && back.length > 2;
+        drawn += path([...back.reverse(), ...forth.slice(1)], closed ? "Z" : "");
+      }
     return drawn;
   }
 
@@ -125,12 +147,16 @@
     parts.singularPoints.setAttribute("d", crosses(system.singularPoints ?? []));
     parts.singularKey.textContent = equations === 3 ? "singular set: every point of the plane" : "singular set";
     parts.formula.textContent = `F(w) = y:  ${FORMULAS[state.name]}`;
-    const { center, half } = system.view;
+    drawTicks(system.view);
+  }
+
+  /** At even numbers, at all whole ones in a small view; not where the names of the axes stand. */
+  function drawTicks({ center, half }) {
     parts.ticks.replaceChildren();
-    for (let k = -1; k <= 1; k++) {
-      const [x, y] = toMap([center[0] + k * half * 2 / 3, center[1] + k * half * 2 / 3]);
-      element("text", { x, y: MAP.bottom + 17, "text-anchor": "middle" }, parts.ticks, show(center[0] + k * half * 2 / 3));
-      element("text", { x: MAP.left - 5, y: y + 5, "text-anchor": "end" }, parts.ticks, show(center[1] + k * half * 2 / 3));
+    for (let t = -6; t <= 6; t += half > 2 ? 2 : 1) {
+      const [x, y] = toMap([t, t]);
+      if (Math.abs(t - center[0]) < 0.8 * half) element("text", { x, y: MAP.bottom + 17, "text-anchor": "middle" }, parts.ticks, t);
+      if (Math.abs(t - center[1]) < 0.8 * half) element("text", { x: MAP.left - 5, y: y + 5, "text-anchor": "end" }, parts.ticks, t);
     }
   }
 
@@ -172,8 +198,9 @@
   }
 
   function drawFall({ run, guarantee }) {
-    const relative = run.losses.map((value) => value / run.losses[0]);
-    const promised = guarantee.map((value) => value / run.losses[0]);
+    const unit = run.losses[0] || 1; // a start may be a solution
+    const relative = run.losses.map((value) => value / unit);
+    const promised = guarantee.map((value) => value / unit);
     const low = Math.floor(Math.log10(Math.max(LOWEST, Math.min(0.1, ...relative, ...promised))));
     const high = Math.ceil(Math.log10(Math.max(1, ...relative.filter(Number.isFinite))));
     const x = (t) => FALL.left + t / 100 * (FALL.right - FALL.left);
@@ -182,7 +209,7 @@
     const curve = (values) => (values.length ? path(values.map((value, t) => [x(t), y(value)]), "") : "");
     parts.measured.setAttribute("d", curve(relative));
     parts.guarantee.setAttribute("d", curve(promised));
-    const threshold = state.epsilon / run.losses[0];
+    const threshold = state.epsilon / unit;
     const seen = threshold > 10 ** low && threshold < 10 ** high;
     parts.threshold.setAttribute("d", seen ? `M${FALL.left} ${y(threshold)}H${FALL.right}` : "");
     parts.powers.replaceChildren();
@@ -197,9 +224,8 @@
   // What is said
 
   function sentences(verdict) {
-    const { survey, r0, allowed, stepSize, run, radii, below, above, holds, promised } = verdict;
+    const { survey, r0, allowed, stepSize, run, radii, below, holds } = verdict;
     const last = run.losses.length - 1;
-    const grown = run.losses[last] > run.losses[0];
     const found = survey.witness
       ? `The smallest PL ratio found is ${show(survey.smallest)}, at ${place(survey.witness)}; μ is ${show(state.mu)}. Looked at: ${survey.checked.toLocaleString("en")} points of a grid, then downhill from the lowest ones. That is a search, not a proof.`
       : "Every loss found in the ball is below ε, so there is nothing to ask.";
@@ -215,14 +241,20 @@
       stepSize: [holds.stepSize, "Step size allowed",
         `It is η = ${show(stepSize)}; the theorem's is 1/(L<sub>F</sub>² + β<sub>F</sub> r₀) = ${show(allowed)}, with β<sub>F</sub> = ${show(survey.curvature)}.`],
       epsilon: [below >= 0, "Loss below ε", `${epsilonText} After ${last} steps it is ${run.losses[last] < 1e-24 ? "0, up to rounding" : show(run.losses[last])}.`],
-      summary: promised
-        ? `All of it holds: ${state.epsilon ? "until the loss is below ε," : "a solution lies in the ball, and"} the loss stays on or below the dashed line.`
-        : `No promise here. ${grown ? "And the loss grows." : above < 0 ? "Yet the loss stays below the dashed line: the conditions are sufficient, not necessary." : `And the loss is above the dashed line at step ${above}.`}`,
     };
   }
 
+  function conclusion({ run, guarantee, above, promised }) {
+    const line = "the loss stays on or below the dashed line";
+    if (promised) return `All hypotheses hold, with the smaller ball: ${state.epsilon ? "until the loss is below ε," : "a solution lies in the ball, and"} ${line}.`;
+    if (run.losses.at(-1) > run.losses[0]) return "No promise here. And the loss grows.";
+    if (!guarantee.length) return "No promise here, and no dashed line: ημ is above 1.";
+    if (above >= 0) return `No promise here. And the loss is above the dashed line at step ${above}.`;
+    return `No promise here. Yet ${line}: the conditions are sufficient, not necessary.`;
+  }
+
   function say(verdict) {
-    const { summary, ...verdicts } = sentences(verdict);
+    const [verdicts, summary] = [sentences(verdict), conclusion(verdict)];
     for (const [key, [yes, claim, reason]] of Object.entries(verdicts)) {
       parts[`${key}Verdict`].className = yes ? "yes" : "no";
       parts[`${key}Verdict`].innerHTML = `<strong>${claim}: ${yes ? "yes" : "no"}.</strong> ${reason}`;
@@ -328,7 +360,7 @@
       const item = element("li", {}, list);
       const sample = element("svg", { viewBox: "0 0 24 12", "aria-hidden": "true" }, item);
       if (name === "holds" || name === "ignored") element("rect", { width: 24, height: 12, class: name }, sample);
-      else element("path", { d: "M1 6H23", class: name }, sample);
+      else element("path", { d: name === "witness" ? "M7 1l10 10m0 -10l-10 10" : "M1 6H23", class: name }, sample);
       parts[`${name.replace("Curve", "")}Key`] = element("span", {}, item, text);
     }
   }
