@@ -13,7 +13,7 @@ PICTURE = ROOT / "book" / "_static" / "landscape.png"
 
 # The first view of the explorable landscape, for readers without scripts; the tests compare these numbers with the script's.
 EXPLORABLE = ROOT / "book" / "_static" / "explorables" / "landscape.png"
-EXPLORABLE_START, EXPLORABLE_MU, EXPLORABLE_RADIUS = (2.4, 0.2), 10**0.28, 1.0
+EXPLORABLE_START, EXPLORABLE_MU, EXPLORABLE_RADIUS = (2.4, 0.6), 10**0.28, 1.0
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

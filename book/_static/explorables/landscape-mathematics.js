@@ -34,7 +34,7 @@ const Landscape = (() => {
       hessians: () => [[0, 1, 0]],
       singularPoints: [[0, 0]],
       view: { center: [0, 0], half: 3 },
-      initial: { start: [2.4, 0.2], multiple: 1, mu: 10 ** 0.28, epsilon: 0, radius: 1 },
+      initial: { start: [2.4, 0.6], multiple: 1, mu: 10 ** 0.28, epsilon: 0, radius: 1 },
     },
     bumpyValley: {
       targets: [0, 0],
