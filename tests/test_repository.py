@@ -172,3 +172,16 @@ def test_modules_are_short():
 
 def test_a_long_module_is_found():
     assert too_long("x = 1\n" * 401) and not too_long("x = 1\n" * 400)
+
+
+def test_the_page_on_citing_says_what_the_citation_file_says():
+    citation, page = (ROOT / "CITATION.cff").read_text(), (ROOT / "book" / "cite.md").read_text()
+    project = (ROOT / "pyproject.toml").read_text()
+    flat = re.sub(r"\s+", " ", page)
+    titles = re.findall(r'title: "(.+)"', citation)
+    assert len(titles) == 2 and all(title.lower() in flat.lower() for title in titles)
+    (version,) = re.findall(r"^version: (\S+)$", citation, re.M)
+    assert f"version = {{{version}}}" in flat and f'version = "{version}"' in project
+    volume, start, end, year = (re.search(rf"{key}: (\d+)", citation)[1] for key in ("volume", "start", "end", "year"))
+    for line in (f"volume = {{{volume}}}", f"pages = {{{start}--{end}}}", f"year = {{{year}}}"):
+        assert line in flat
