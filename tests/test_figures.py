@@ -68,7 +68,6 @@ FIGURES = {
     "stragglers": lambda: figures.stragglers([1.0, 0.6, 0.2, 0.0], [2.0, 1.0, 0.5, 0.25]),
     "radii_around": lambda: figures.radii_around(SYSTEM, {"one": 0.3, "two": 0.6}, mu=1.0, extent=((1, 3), (0, 2)), trajectory=RUN),
     "radii_needed": lambda: figures.radii_needed(X, {"one": X + 1, "two": X / 2}, ylim=(0, 50)),
-    "radii_against_condition": lambda: figures.radii_against_condition(X, {"one": DRAWS}, {"law": X, "level": 2.0}),
     "landscape": lambda: figures.landscape(SYSTEM, mu=2.0, singular_points=[(0.0, 0.0)], trajectories=[RUN]),
 }
 
@@ -194,6 +193,9 @@ def test_against_width_draws_dots_medians_laws_and_the_level():
     law, level = lines(figure, style.THEORY)
     assert close(law, [WIDTHS, 3 * X]) and close(level[1], [5, 5])
     assert len(lines(figures.against_width(WIDTHS, {"one": DRAWS}, ylabel="y"), style.THEORY)) == 0
+    assert figure.axes[0].get_xlabel() == "width $m$"
+    other = figures.against_width(WIDTHS, {"one": DRAWS}, xlabel="condition number", ylabel="y")
+    assert other.axes[0].get_xlabel() == "condition number"
     named = figures.against_width(WIDTHS, {"one": DRAWS}, ylabel="y", laws={"one": X, "promise": np.array([1.0, 2.0, np.nan])})
     texts = {text.get_text(): text.xy for text in named.axes[0].texts}
     assert texts.keys() == {"one", "promise"} and texts["promise"] == (WIDTHS[1], 2.0)
@@ -287,14 +289,6 @@ def test_a_radius_needed_is_drawn_beside_the_radius_that_there_is():
     (shaded,) = figure.axes[0].collections
     (outline,) = shaded.get_paths()
     assert outline.contains_point((5, 4)) and not outline.contains_point((5, 6))
-
-
-def test_radii_against_the_condition_number_are_dots_medians_and_laws():
-    figure = FIGURES["radii_against_condition"]()
-    *dots, medians = lines(figure, style.SERIES[0])
-    assert [close(row, [X, values]) for row, values in zip(dots, DRAWS)] == [True] * 3 and close(medians, [X, [2, 3, 4]])
-    law, level = lines(figure, style.THEORY)
-    assert close(law, [X, X]) and close(level, [X, [2, 2, 2]])
 
 
 # Certificates

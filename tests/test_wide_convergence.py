@@ -135,7 +135,6 @@ def test_the_mean_of_a_step_of_a_wide_network_falls_as_well():
     assert mean_after_a_step(system, system.start, 1, step_size) <= (1 - step_size * mu / 3) * before
 
 
-
 def wide_enough_for_batches(delta, seed=2):
     """(system, mu, beta, radius): all that Remark 9 asks for, with certified constants, for a network with linear output."""
     inputs = torch.eye(2, dtype=torch.float64) * math.sqrt(2)

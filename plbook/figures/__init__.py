@@ -17,7 +17,7 @@ from plbook.figures.curves import (
     ratios,
     segment,
 )
-from plbook.figures.existence import radii_against_condition, radii_around, radii_needed
+from plbook.figures.existence import radii_around, radii_needed
 from plbook.figures.landscape import landscape
 from plbook.figures.relaxation import domain, solution_balls, stall, stragglers, thresholds, valley
 from plbook.figures.spectrum import diagnosis
@@ -43,7 +43,6 @@ __all__ = [
     "landscape",
     "profiles",
     "rates",
-    "radii_against_condition",
     "radii_around",
     "radii_needed",
     "ratios",

@@ -1,4 +1,4 @@
-"""How large the ball has to be in which PL* holds: around a start, against the radius, against the condition number."""
+"""How large the ball has to be in which PL* holds: around a start, and against the radius."""
 
 import numpy as np
 from matplotlib.patches import Circle
@@ -44,28 +44,4 @@ def radii_needed(radii, needed, *, ylim):
             axes.plot(radii, values, "-", color=color)
             style.label(axes, radii[0], values[0], name, color, offset=(10, 12))
         axes.set(xlabel="radius $R$ of the ball", ylabel="radius needed", xlim=(radii[0], radii[-1]), ylim=ylim)
-    return fig
-
-
-def radii_against_condition(numbers, measured, laws):
-    """Lengths, in units of the distance to the nearest solution, against the condition number of K.
-
-    Args:
-        numbers: shape (k,), condition numbers, increasing.
-        measured: name -> shape (draws, k).
-        laws: name -> shape (k,), the radii of the theorems.
-    """
-    numbers = np.asarray(numbers, dtype=float)
-    with style.figure() as (fig, axes):
-        for name, values in laws.items():
-            values = np.broadcast_to(np.asarray(values, dtype=float), numbers.shape)
-            axes.loglog(numbers, values, "--", color=style.THEORY)
-            style.label(axes, numbers[-1], values[-1], name, style.THEORY)
-        for (name, values), color in zip(measured.items(), style.SERIES):
-            values = np.asarray(values, dtype=float)
-            axes.loglog(numbers, values.T, "o", color=color, markersize=4, alpha=0.35, markeredgewidth=0)
-            axes.loglog(numbers, np.median(values, axis=0), "-", color=color)
-            style.label(axes, numbers[-1], np.median(values[:, -1]), name, color)
-        axes.set(xlabel="condition number of $K$", ylabel="length")
-        axes.set_xlim(right=numbers[-1] * (numbers[-1] / numbers[0]) ** 0.55)
     return fig

@@ -24,7 +24,7 @@ def kernels(matrices, titles, *, columns=3):
     return fig
 
 
-def against_width(widths, draws, *, ylabel, laws=None, level=None):
+def against_width(widths, draws, *, ylabel, xlabel="width $m$", laws=None, level=None):
     """Random networks against their width: each draw a dot, the medians joined, theory dashed.
 
     Args:
@@ -32,6 +32,7 @@ def against_width(widths, draws, *, ylabel, laws=None, level=None):
         draws: name -> positive values of shape (draws, k), nan where nothing was measured; a single one may have the name "".
         laws: name -> the predicted values, shape (k,), nan where there is no prediction. A name that no draw has is
             written beside the last value.
+        xlabel: what the x axis shows, if not widths.
         level: (text, value) of a horizontal line, what the draws should tend to.
     """
     with style.figure() as (fig, axes):
@@ -52,7 +53,7 @@ def against_width(widths, draws, *, ylabel, laws=None, level=None):
             text, value = level
             axes.axhline(value, linestyle="--", color=style.THEORY)
             style.label(axes, widths[0], value, text, style.THEORY, offset=(0, 12))
-        axes.set(xlabel="width $m$", ylabel=ylabel)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.set_xticks(widths, [f"{width:,}" for width in widths])
         axes.xaxis.set_minor_formatter(NullFormatter())
         low, high = axes.get_ylim()
