@@ -133,6 +133,18 @@ def heading_findings(notebook):
             yield f"no content under the heading {text!r}"
 
 
+def need_findings(notebook):
+    """A chapter says what it needs just before it asks its question."""
+    texts = [cell.source if cell.cell_type == "markdown" else "" for cell in notebook.cells]
+    if not re.search(r"^# \d+\. ", texts[0], flags=re.M):
+        return
+    asks = [i for i, text in enumerate(texts) if re.search("^## The question$", text, flags=re.M)]
+    if len(asks) != 1:
+        yield "a chapter has one section named The question"
+    elif not texts[asks[0] - 1].startswith("**What you need.** "):
+        yield "a chapter says what it needs before its question"
+
+
 def kernel_findings(notebook):
     name = notebook.metadata.get("kernelspec", {}).get("name")
     if name != "python3":
@@ -145,6 +157,7 @@ RULES = [
     figure_findings,
     source_findings,
     heading_findings,
+    need_findings,
     kernel_findings,
 ]
 
@@ -171,6 +184,8 @@ def good_notebook():
     figure = {"figure": {"name": "fig-loss", "caption": "The loss."}, "image": {"alt": "A falling line."}}
     cells = [
         new_markdown_cell("# 1. Title\n\n(sec-first)=\n## Section\n\nText.", id="title"),
+        new_markdown_cell("**What you need.** A pencil.", id="need"),
+        new_markdown_cell("## The question\n\nWhy?", id="question"),
         new_code_cell("import plbook as pl", id="setup", metadata={"tags": ["no-output"]}),
         new_code_cell("print(0.123)", id="number", outputs=[new_output("stream", text="0.123 1.5e-07 2000\n")]),
         new_code_cell("assert True", id="check", metadata={"tags": ["remove-cell"]}),
@@ -235,6 +250,8 @@ FAULTS = {
     "at its top": set_source("title", "Text.\n\n# 1. Title"),
     "exactly one level-1": set_source("title", "# 1. Title\n\nText.\n\n# Another\n\nText."),
     "no content under the heading 'Empty'": set_source("title", "# 1. Title\n\n## Empty\n\n## Next\n\nText."),
+    "needs before its question": set_source("need", "A pencil."),
+    "one section named The question": set_source("question", "## A question\n\nWhy?"),
     "kernel is conda": lambda notebook: notebook.metadata.kernelspec.update(name="conda"),
 }
 

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import statements_page
@@ -97,6 +98,16 @@ def number_by_chapter(app, env):
     return []
 
 
+def say_why(app, page, template, context, doctree):
+    """Below the titles of the next and of the previous page, one sentence on what is there."""
+    path = Path(app.srcdir, "book", "path.toml")
+    reasons = tomllib.loads(path.read_text(encoding="utf-8"))
+    _, previous, following = app.builder.relations.get(page, (None, None, None))
+    for side, name in (("prev", previous), ("next", following)):
+        if name:
+            context[f"{side}_title"] = f'{context[side]["title"]}<span class="why">{reasons[name]}</span>'
+
+
 def remove_thebe(app):
     """Live code is not offered; Jupyter Book loads its script all the same, and it fails on every page."""
     for listeners in app.events.listeners.values():
@@ -111,6 +122,7 @@ def setup(app):
     app.setup_extension("sphinx_thebe")
     app.add_node(unenumerable_node, override=True, html=(visit_unenumerable_node, depart_statement))
     app.add_css_file("plbook.css")
+    app.add_js_file("previews.js", loading_method="defer")
     app.set_html_assets_policy("always")  # the side bar has formulas on pages that have none
     remove_thebe(app)
     app.connect("config-inited", write_pages, priority=100)
@@ -119,5 +131,6 @@ def setup(app):
     app.connect("doctree-read", title_statements)
     app.connect("doctree-read", name_contents)
     app.connect("env-get-updated", number_by_chapter, priority=900)  # after Sphinx has numbered
+    app.connect("html-page-context", say_why)
     app.connect("build-finished", empty_fontawesome)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
