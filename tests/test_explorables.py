@@ -360,7 +360,7 @@ def test_every_control_has_a_name_and_the_colors_are_those_of_the_house(page):
     assert {name: page.evaluate(f"{root}.getPropertyValue('--{name}').trim()") for name in colors} == colors
     dashes = page.evaluate("""() => ["theorem", "flow", "guarantee", "singularCurve", "measured", "track", "solutionCurve"]
         .map(name => getComputedStyle(document.querySelector(`.explorable .${name}`)).strokeDasharray !== "none")""")
-    assert dashes == [True] * 4 + [False] * 3
+    assert dashes == [True] * 3 + [False] * 4
 
 
 def test_it_follows_the_theme(page):

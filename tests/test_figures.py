@@ -92,7 +92,7 @@ def test_figures_are_opaque_labelled_and_closed(name, tmp_path):
     assert isinstance(figure, Figure) and set(plt.get_fignums()) == before
     assert dict(plt.rcParams) == settings
     axes = figure.axes[0]
-    assert axes.get_xlabel() and (axes.get_ylabel() or axes.texts)
+    assert axes.get_xlabel() and axes.get_ylabel()
     assert figure.get_facecolor() == axes.get_facecolor() == (1, 1, 1, 1)
     figure.savefig(tmp_path / "figure.png")
     corner = plt.imread(tmp_path / "figure.png")[0, 0]
@@ -109,13 +109,13 @@ def test_descent_draws_losses_guarantee_and_linearization():
     linearized = pl.linearized_losses(SYSTEM, RUN.step_size, RUN.steps)
     figure = figures.descent(RUN, mu=0.5, linearized=linearized)
     steps = np.arange(41)
-    colors = (style.MEASURED, style.THEORY, style.LINEARIZED)
-    ((x, losses),), ((_, guarantee),), ((_, prediction),) = (lines(figure, color) for color in colors)
+    ((x, losses),) = lines(figure, style.MEASURED)
+    (_, guarantee), (_, prediction) = lines(figure, style.THEORY)
     assert close(x, steps) and close(losses, RUN.losses / RUN.losses[0])
     assert close(guarantee, (1 - 0.05 * 0.5) ** steps)
     assert close(prediction, linearized / linearized[0])
     assert figure.axes[0].get_yscale() == "log"
-    assert not lines(figures.descent(RUN, mu=0.5), style.LINEARIZED)
+    assert len(lines(figures.descent(RUN, mu=0.5), style.THEORY)) == 1
 
 
 def test_segment_draws_the_losses_and_their_chord():
@@ -158,7 +158,7 @@ def test_compared_draws_measurements_solid_and_theory_dashed():
 
 def test_eigenvalues_and_ratios_are_drawn_as_given():
     path = FIGURES["eigenvalues_along_path"]()
-    assert close(lines(path, style.MEASURED)[0][1], [4, 5, 6]) and close(lines(path, style.SPECTRUM)[0][1], [1, 2, 3])
+    assert close(lines(path, style.MEASURED)[0][1], [4, 5, 6]) and close(lines(path, style.SERIES[1])[0][1], [1, 2, 3])
     scatter = FIGURES["ratios"]()
     assert close(lines(scatter, style.MEASURED)[0], [[1, 2], [1.5, 4]])
     x, y = lines(scatter, style.THEORY)[0]
@@ -284,8 +284,8 @@ def test_radii_are_circles_around_the_start_with_their_names():
 
 def test_a_radius_needed_is_drawn_beside_the_radius_that_there_is():
     figure = FIGURES["radii_needed"]()
-    assert close(lines(figure, style.THEORY)[0], [X, X])
-    assert close(lines(figure, style.SERIES[0])[0], [X, X + 1]) and close(lines(figure, style.SERIES[1].upper())[0], [X, X / 2])
+    assert close(lines(figure, style.NOTE)[0], [X, X])
+    assert close(lines(figure, style.THEORY)[0], [X, X + 1]) and close(lines(figure, style.THEORY)[1], [X, X / 2])
     (shaded,) = figure.axes[0].collections
     (outline,) = shaded.get_paths()
     assert outline.contains_point((5, 4)) and not outline.contains_point((5, 6))
@@ -299,8 +299,8 @@ def test_certified_balls_are_drawn_around_their_points_and_the_rest_crossed_out(
     axes = figure.axes[0]
     (disc,) = axes.patches
     assert disc.center == (2.0, 1.0) and disc.radius == 0.5
-    assert lines(figure, style.MEASURED)[0].T.tolist() == [[2.0, 1.0]]
-    assert lines(figure, style.SINGULAR)[0].T.tolist() == [[0.5, -1.0]]
+    assert lines(figure, style.THEORY)[0].T.tolist() == [[2.0, 1.0]]
+    assert lines(figure, style.NOTE)[0].T.tolist() == [[0.5, -1.0]]
     # The curve of solutions is the hyperbola w1 w2 = 1, to within half a cell of the grid.
     curve = np.concatenate([path.vertices for path in axes.collections[0].get_paths()])
     assert len(curve) > 100 and np.abs(curve.prod(axis=1) - 1).max() < 0.02
@@ -315,21 +315,21 @@ def test_certified_balls_are_drawn_around_their_points_and_the_rest_crossed_out(
 def test_widths_needed_extrapolates_the_last_median_to_each_threshold():
     """Medians 2 and 0.5 at the widths 100 and 1600; with slope -1/2, 0.5 is met at 1600 and 0.005 at 1600 * 100^2."""
     figure = FIGURES["widths_needed"]()
-    *networks, medians = lines(figure, style.MEASURED)
+    *networks, medians, (trained, _) = lines(figure, style.MEASURED)
     assert [row[1].tolist() for row in networks] == [[4.0, 1.0], [2.0, 0.5], [1.6, 0.4]]
     assert close(medians, [[100, 1600], [2.0, 0.5]])
     law, *levels = lines(figure, style.THEORY)
     assert close(law, [[1600, 1.6e7], [0.5, 0.005]])
     assert close(levels[0], [[4, 1600], [0.5, 0.5]]) and close(levels[1].ravel(), [1600, 0.5])
     assert close(levels[2], [[4, 1.6e7], [0.005, 0.005]]) and close(levels[3].ravel(), [1.6e7, 0.005])
-    assert lines(figure, style.SOLUTIONS)[0][0].tolist() == [4, 4]
+    assert trained.tolist() == [4, 4]
 
 
 def test_a_diagnosis_shows_the_spectrum_the_pl_ratio_and_the_step_size():
     figure = FIGURES["diagnosis"]()
-    (eigenvalues,) = lines(figure, style.SPECTRUM)
+    (eigenvalues,) = lines(figure, style.MEASURED)
     assert close(eigenvalues, [[1, 2, 3], REPORT.eigenvalues.flip(0)])
-    (ratio,), (step,) = lines(figure, style.MEASURED), lines(figure, style.THEORY)
+    (ratio,), (step,) = lines(figure, style.SERIES[1]), lines(figure, style.THEORY)
     assert close(ratio[1], REPORT.pl_ratio) and close(step[1], 1 / REPORT.step_size)
     assert figure.axes[0].get_yscale() == "log" and not figure.axes[0].patches
 
@@ -338,7 +338,7 @@ def test_a_diagnosis_shades_the_error_bar_over_eigenvalues_that_are_not_resolved
     inputs, targets = randn(3, 4), randn(3)
     report = pl.diagnose(torch.nn.Linear(4, 1), torch.cat([inputs, inputs[:1]]), torch.cat([targets, targets[:1]]))
     figure = figures.diagnosis(report)
-    assert close(lines(figure, style.SPECTRUM)[0], [[1, 2, 3], report.eigenvalues.flip(0)[:3]])
+    assert close(lines(figure, style.MEASURED)[0], [[1, 2, 3], report.eigenvalues.flip(0)[:3]])
     (bar,) = figure.axes[0].patches
     assert bar.get_height() == report.spectrum.error
     assert "1 not told from 0" in [text.get_text() for text in figure.axes[0].texts]
@@ -398,7 +398,7 @@ def test_balls_are_drawn_where_they_are():
     assert other.legends[0].get_texts()[-1].get_text() == "another ball"
 
 
-def test_the_domain_is_where_the_kernel_is_conditioned_and_the_dashes_where_it_is_singular():
+def test_the_domain_is_where_the_kernel_is_conditioned_and_the_curves_where_it_is_singular():
     system = pl.toys.folds()
     axes = FIGURES["domain"]().axes[0]
     shaded, singular = axes.collections
@@ -419,13 +419,18 @@ def test_a_stall_draws_the_run_and_what_is_promised_within_it():
     figure = FIGURES["stall"]()
     assert close(lines(figure, style.MEASURED)[0], [np.arange(40), STALLED])
     assert close(lines(figure, style.THEORY)[0].T, PROMISED[:2])
-    assert lines(figure, style.FAINT)[0][1].tolist() == [0.5, 0.5] and not lines(figures.stall(STALLED, PROMISED), style.FAINT)
+    assert lines(figure, style.THEORY)[1][1].tolist() == [0.5, 0.5]
+    assert len(lines(figures.stall(STALLED, PROMISED), style.THEORY)) == 1
 
 
 def test_thresholds_draw_the_constants_that_are_positive():
     figure = FIGURES["thresholds"]()
     assert close(lines(figure, style.SERIES[0])[0], [[2.0, 12.5], [4.0, 16.0]])
     assert lines(figure, style.THEORY)[0][0].tolist() == [0.5, 0.5]
+    name = figure.axes[0].texts[0]
+    assert (name.get_text(), name.xy, name.get_ha()) == ("one", (2.0, 4.0), "right")
+    moved = figures.thresholds({"one": CURVE}, offsets={"one": (8, -8)})
+    assert moved.axes[0].texts[0].get_ha() == "left"
 
 
 def test_stragglers_draw_shares_and_a_bound_of_at_most_one():

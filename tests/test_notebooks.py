@@ -1,7 +1,9 @@
 """The stored notebooks, read without a kernel: run in order, complete, tidy, accessible, small."""
 
+import base64
 import re
 import statistics
+import struct
 import uuid
 
 import nbformat
@@ -14,6 +16,10 @@ MAX_FILE_SIZE = 2**20
 MAX_MEDIAN_LINES = 8
 MAX_LINES = 30
 MAX_DIGITS = 3
+CAPTION_LENGTH = (100, 450)
+ALT_LENGTH = (60, 300)
+# Six inches at the figures' 130 dots: wider ones would have small words on a phone.
+MAX_FIGURE_WIDTH = 780
 
 
 def code_cells(notebook):
@@ -64,6 +70,14 @@ def output_findings(notebook):
                 yield f"{cell.id}: {number} has more than {MAX_DIGITS} significant digits"
 
 
+def png_width(cell):
+    """The width that the header of the cell's PNG states, or 0."""
+    for output in cell.outputs:
+        if "image/png" in output.get("data", {}):
+            return struct.unpack(">I", base64.b64decode(output.data["image/png"])[16:20])[0]
+    return 0
+
+
 def figure_findings(notebook):
     names = []
     for cell in code_cells(notebook):
@@ -77,10 +91,16 @@ def figure_findings(notebook):
             yield f"{cell.id}: one PNG a cell, not {kinds}"
         if not names[-1].startswith("fig-"):
             yield f"{cell.id}: the figure has no name fig-..."
-        if not figure.get("caption", "").strip():
-            yield f"{cell.id}: the figure has no caption"
-        if not image.get("alt", "").strip():
-            yield f"{cell.id}: the figure has no alt text"
+        caption, alt = figure.get("caption", "").strip(), image.get("alt", "").strip()
+        for text, name, (shortest, longest) in ((caption, "caption", CAPTION_LENGTH), (alt, "alt text", ALT_LENGTH)):
+            if not shortest <= len(text) <= longest:
+                yield f"{cell.id}: the {name} has {len(text)} characters, not {shortest} to {longest}"
+        if re.match(r"((a|an|the) )?(plot|figure|graph|chart|image|picture) (of|that|which|with|showing)\b", alt, flags=re.I):
+            yield f"{cell.id}: the alt text says that there is a figure, not what is seen"
+        if set(re.split(r"(?<=[.:])\s", alt)) & set(re.split(r"(?<=[.:])\s", caption)):
+            yield f"{cell.id}: the alt text repeats the caption"
+        if (width := png_width(cell)) > MAX_FIGURE_WIDTH:
+            yield f"{cell.id}: a figure of {width} pixels, more than {MAX_FIGURE_WIDTH}"
     if len(set(names)) < len(names):
         yield f"two figures share a name: {names}"
 
@@ -176,12 +196,20 @@ def test_there_are_notebooks():
     assert notebooks()
 
 
-def png_output():
-    return new_output("display_data", data={"image/png": "", "text/plain": "<Figure size 600x360 with 1 Axes>"})
+def png_output(width=754):
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", width, 507)
+    data = {"image/png": base64.b64encode(header).decode(), "text/plain": "<Figure size 754x507 with 1 Axes>"}
+    return new_output("display_data", data=data)
+
+
+CAPTION = "The loss of a run of gradient descent falls exponentially. It is steepest at the start and flatter later on."
 
 
 def good_notebook():
-    figure = {"figure": {"name": "fig-loss", "caption": "The loss."}, "image": {"alt": "A falling line."}}
+    figure = {
+        "figure": {"name": "fig-loss", "caption": CAPTION},
+        "image": {"alt": "A line falls from one to one hundredth on a logarithmic axis, and bends upward."},
+    }
     cells = [
         new_markdown_cell("# 1. Title\n\n(sec-first)=\n## Section\n\nText.", id="title"),
         new_markdown_cell("**What you need.** A pencil.", id="need"),
@@ -238,8 +266,12 @@ FAULTS = {
     "one PNG a cell": add_output("figure", png_output()),
     "not ['image/png', 'image/svg+xml']": add_output("figure", new_output("display_data", data={"image/svg+xml": ""})),
     "no name fig-": set_figure("figure", "name", "loss"),
-    "no caption": set_figure("figure", "caption", " "),
-    "no alt text": set_figure("image", "alt", ""),
+    "the caption has 9 characters": set_figure("figure", "caption", "The loss. "),
+    "the alt text has 0 characters": set_figure("image", "alt", ""),
+    "the alt text has 400 characters": set_figure("image", "alt", 400 * "x"),
+    "not what is seen": set_figure("image", "alt", "A plot of the loss, which falls from one to one hundredth on a logarithmic axis."),
+    "repeats the caption": set_figure("image", "alt", CAPTION),
+    "a figure of 1029 pixels": lambda notebook: cell_of(notebook, "figure").update(outputs=[png_output(1029)]),
     "share a name": lambda notebook: notebook.cells.append(cell_of(notebook, "figure").copy()),
     "readable id": lambda notebook: cell_of(notebook, "check").update(id="3f1c9a7be02d"),
     "comment marker": set_source("number", "# NBVAL_IGNORE_OUTPUT\nprint(1)"),

@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle
 from torch.func import vmap
 
 from plbook.figures import style
@@ -32,19 +31,18 @@ def certified_balls(system, points, certificates, *, extent=((-3.0, 3.0), (-3.0,
         axes.contour(x, y, residuals, levels=[0.0], colors=style.SOLUTIONS, linewidths=3.2)
         for point, certificate in zip(points, certificates):
             if certificate.holds:
-                axes.add_patch(Circle(point, certificate.radius, facecolor=style.PL_REGION, edgecolor=style.MEASURED, linewidth=1.4))
-                axes.plot(*point, "o", color=style.MEASURED, markersize=4)
+                style.ball(axes, point, certificate.radius)
+                axes.plot(*point, "o", color=style.THEORY, markersize=5)
             else:
-                axes.plot(*point, "X", color=style.SINGULAR, markersize=9, markeredgecolor="white")
+                axes.plot(*point, "X", color=style.NOTE, markersize=9, markeredgecolor="white")
         handles = [
             Line2D([], [], color=style.SOLUTIONS, linewidth=3.2, label="solutions, F(w) = y"),
-            Line2D([], [], color=style.MEASURED, marker="o", markersize=13, markerfacecolor=style.PL_REGION, linestyle="",
-                   label="certified ball"),
+            Line2D([], [], color=style.THEORY, linestyle="--", label="certified ball"),
         ]
         if not all(certificate.holds for certificate in certificates):
-            handles.append(Line2D([], [], color=style.SINGULAR, marker="X", linestyle="", markersize=9, label="no certificate"))
+            handles.append(Line2D([], [], color=style.NOTE, marker="X", linestyle="", markersize=9, label="no certificate"))
         axes.set(xlim=extent[0], ylim=extent[1], xlabel=r"$w_1$", ylabel=r"$w_2$", aspect="equal")
-        fig.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=11.5)
+        style.legend_below(fig, handles)
     return fig
 
 
@@ -70,8 +68,8 @@ def widths_needed(widths, numbers, thresholds, *, trained):
             axes.plot(crossing, value, "o", color=style.THEORY, markersize=7)
             style.label(axes, trained, value, text, style.THEORY, offset=(6, -12))
         style.label(axes, widths[0], np.median(numbers[:, 0]), "$h$ at the start", style.MEASURED, offset=(10, 6))
-        axes.axvline(trained, color=style.SOLUTIONS, linewidth=1.6)
-        style.label(axes, trained, 12 * numbers.max(), "gradient descent succeeds", style.SOLUTIONS)
+        axes.axvline(trained, color=style.MEASURED, linewidth=1.6)
+        style.label(axes, trained, 12 * numbers.max(), "gradient descent succeeds", style.MEASURED)
         axes.set(xlabel="width $m$", ylabel="$h = \\beta r_0 / \\lambda_0$", xlim=(trained / 2, 8 * crossings[-1]))
         axes.set_ylim(list(thresholds.values())[-1] / 8, 40 * numbers.max())
     return fig

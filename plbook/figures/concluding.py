@@ -37,10 +37,12 @@ def compared(x, measured, theory, *, xlabel, ylabel, log="y", at=None, mark=None
             text, place = mark
             axes.axvline(place, color=style.FAINT, linewidth=1.2)
             axes.annotate(text, (place, 0.97), xycoords=("data", "axes fraction"), xytext=(5, 0), textcoords="offset points",
-                          color="#555555", va="top")
+                          color=style.NOTE, va="top")
         axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.margins(y=0.12)
+        style.plain_ticks(axes.yaxis)
+        style.plain_ticks(axes.xaxis)
         if xticks is not None:
             axes.set_xticks(xticks, [f"{tick:g}" for tick in xticks])
             axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.margins(y=0.12)
     return fig

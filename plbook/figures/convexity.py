@@ -26,8 +26,8 @@ def convexity(systems, titles, *, extents, minima):
         if system.num_parameters != 2:
             raise ValueError(f"a map of convexity needs systems with two unknowns, got {system.num_parameters}.")
     with plt.rc_context(style.RC):
-        size = (5.8, 5.2) if len(systems) == 1 else (3.9 * len(systems), 4.6)
-        fig, row = plt.subplots(1, len(systems), figsize=size, layout="constrained", squeeze=False)
+        # As wide as other figures, so that words stay as large on a phone.
+        fig, row = plt.subplots(1, len(systems), figsize=(5.8, 4.8), layout="constrained", squeeze=False)
         for axes, system, title, extent, points in zip(row[0], systems, titles, extents, minima):
             x, y, losses, smallest, residuals = _on_grid(system, extent)
             axes.grid(False)
@@ -37,10 +37,10 @@ def convexity(systems, titles, *, extents, minima):
             if system.num_equations == 1:
                 axes.contour(x, y, residuals, levels=[0.0], colors=style.SOLUTIONS, linewidths=3.2)
             for point in points:
-                axes.plot(*point, "o", color=style.SOLUTIONS, markersize=9, markeredgecolor="white")
-            axes.set(xlim=extent[0], ylim=extent[1], xlabel="$w_1$", ylabel="$w_2$")
-            axes.set_title(title, fontsize=13)
-        fig.legend(handles=_handles(systems, minima), loc="outside lower center", ncols=2, frameon=False, fontsize=11.5)
+                axes.plot(*point, "o", color=style.NOTE, markersize=9, markeredgecolor="white")
+            axes.set(xlim=extent[0], ylim=extent[1], xlabel="$w_1$", ylabel="$w_2$", title=title)
+            axes.locator_params(nbins=5)
+        style.legend_below(fig, _handles(systems, minima))
         fig.canvas.draw()
     plt.close(fig)
     return fig
@@ -62,7 +62,7 @@ def _handles(systems, minima):
     if any(system.num_equations == 1 for system in systems):
         handles.append(Line2D([], [], color=style.SOLUTIONS, linewidth=3.2, label="solutions"))
     if any(minima):
-        handles.append(Line2D([], [], color=style.SOLUTIONS, marker="o", linestyle="", markersize=8, label="isolated minima"))
+        handles.append(Line2D([], [], color=style.NOTE, marker="o", linestyle="", markersize=8, label="isolated minima"))
     return handles
 
 

@@ -18,9 +18,9 @@ def descent(trajectory, *, mu, linearized=None):
         style.label(axes, 0.55 * end, guarantee[int(0.55 * end)], "guarantee, $(1-\\eta\\mu)^t$", style.THEORY, offset=(0, 14))
         style.label(axes, 0.3 * end, losses[int(0.3 * end)], "measured", style.MEASURED, offset=(8, 12))
         if linearized is not None:
-            axes.semilogy(steps, linearized / linearized[0], "--", color=style.LINEARIZED)
+            axes.semilogy(steps, linearized / linearized[0], "--", color=style.THEORY)
             at = int(0.6 * end)
-            style.label(axes, at, linearized[at] / linearized[0], "linearized", style.LINEARIZED, offset=(-8, -14), ha="right")
+            style.label(axes, at, linearized[at] / linearized[0], "linearized", style.THEORY, offset=(-8, -14), ha="right")
         axes.set(xlabel="step $t$", ylabel="$L(w_t)\\,/\\,L(w_0)$", xlim=(0, None))
     return fig
 
@@ -44,11 +44,11 @@ def eigenvalues_along_path(steps, smallest, ratios):
     """The smallest eigenvalue of K and the PL ratio at the recorded points of a run."""
     with style.figure() as (fig, axes):
         axes.semilogy(steps, ratios, "-", color=style.MEASURED)
-        axes.semilogy(steps, smallest, "-", color=style.SPECTRUM)
+        axes.semilogy(steps, smallest, "-", color=style.SERIES[1])
         middle = len(steps) // 2
         style.label(axes, steps[middle], ratios[middle], "PL ratio", style.MEASURED, offset=(0, 16))
-        style.label(axes, steps[middle], smallest[middle], "$\\lambda_{\\min}(K)$", style.SPECTRUM, offset=(0, -16))
-        axes.set(xlabel="step $t$")
+        style.label(axes, steps[middle], smallest[middle], "$\\lambda_{\\min}(K)$", style.SERIES[1], offset=(0, -16))
+        axes.set(xlabel="step $t$", ylabel="PL ratio, $\\lambda_{\\min}(K)$")
         axes.set_ylim(min(smallest) / 3, max(ratios) * 3)
     return fig
 
@@ -62,6 +62,8 @@ def ratios(smallest, measured):
         middle = (low * high) ** 0.5
         style.label(axes, middle, middle, "ratio = $\\lambda_{\\min}$", style.THEORY, va="top", offset=(8, -14))
         axes.set(xlabel="smallest eigenvalue of $K(w)$", ylabel="PL ratio at $w$", xlim=(low, high))
+        style.plain_ticks(axes.xaxis)
+        style.plain_ticks(axes.yaxis)
     return fig
 
 
@@ -86,6 +88,8 @@ def exponents(x, curves, *, slopes, xlabel, ylabel):
         axes.xaxis.set_minor_formatter(NullFormatter())
         # Room for the names at the right ends of the curves.
         axes.set_xlim(right=x[-1] * (x[-1] / x[0]) ** 0.3)
+        style.plain_ticks(axes.xaxis)
+        style.plain_ticks(axes.yaxis)
     return fig
 
 
@@ -114,6 +118,8 @@ def against_bound(
             style.label(axes, x[index], values[index], text, color, offset=(0, 12), ha="left" if where < 0.8 else "right")
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.margins(y=0.12)
+        style.plain_ticks(axes.xaxis)
+        style.plain_ticks(axes.yaxis)
     return fig
 
 
@@ -137,6 +143,7 @@ def rates(steps, measured, laws, *, ylabel="mean of $L(w_t)\\,/\\,L(w_0)$"):
         axes.semilogy(steps, measured / measured[0], "-", color=style.MEASURED)
         style.label(axes, steps[-1], measured[-1] / measured[0], "measured", style.MEASURED)
         axes.set(xlabel="step $t$", ylabel=ylabel, xlim=(0, 1.22 * steps[-1]))
+        style.plain_ticks(axes.yaxis)
     return fig
 
 

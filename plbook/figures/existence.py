@@ -1,7 +1,6 @@
 """How large the ball has to be in which PL* holds: around a start, and against the radius."""
 
 import numpy as np
-from matplotlib.patches import Circle
 
 from plbook.figures import style
 from plbook.figures.landscape import landscape
@@ -20,13 +19,13 @@ def radii_around(system, radii, *, mu, extent, trajectory):
     fig = landscape(system, mu=mu, extent=extent, trajectories=[trajectory], num_contours=3)
     axes, center = fig.axes[0], trajectory.points[0].numpy()
     for name, radius in radii.items():
-        axes.add_patch(Circle(center, radius, fill=False, edgecolor=style.THEORY, linestyle="--", linewidth=2.2, zorder=5))
+        style.ball(axes, center, radius)
         style.label(axes, center[0], center[1] + radius, name, style.THEORY, offset=(0, 0), ha="center", fontsize=15, zorder=6)
     return fig
 
 
 def radii_needed(radii, needed, *, ylim):
-    """The radius that a theorem asks for, against the radius of the ball on which PL* is known.
+    """The radius that a theorem asks for, dashed, against the radius of the ball on which PL* is known; shaded up to that.
 
     Args:
         radii: shape (k,), increasing.
@@ -36,12 +35,13 @@ def radii_needed(radii, needed, *, ylim):
     radii = np.asarray(radii, dtype=float)
     with style.figure() as (fig, axes):
         available = np.clip(radii, *ylim)
-        axes.fill_between(radii, available, ylim[0], color=style.PL_REGION, linewidth=0)
-        axes.plot(radii, radii, "--", color=style.THEORY)
-        style.label(axes, radii[len(radii) // 2], ylim[0], "large enough", style.THEORY, offset=(0, 14), ha="center")
-        for (name, values), color in zip(needed.items(), style.SERIES):
+        axes.fill_between(radii, available, ylim[0], color=style.SHADE, linewidth=0)
+        axes.plot(radii, radii, "-", color=style.NOTE)
+        axes.annotate("large enough", (radii[len(radii) // 2], ylim[0]), xytext=(0, 14), textcoords="offset points",
+                      color=style.NOTE, ha="center", va="center")
+        for name, values in needed.items():
             values = np.asarray(values, dtype=float)
-            axes.plot(radii, values, "-", color=color)
-            style.label(axes, radii[0], values[0], name, color, offset=(10, 12))
+            axes.plot(radii, values, "--", color=style.THEORY)
+            style.label(axes, radii[0], values[0], name, style.THEORY, offset=(10, 12))
         axes.set(xlabel="radius $R$ of the ball", ylabel="radius needed", xlim=(radii[0], radii[-1]), ylim=ylim)
     return fig

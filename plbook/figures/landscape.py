@@ -37,8 +37,7 @@ def landscape(system, *, mu, extent=((-3.0, 3.0), (-3.0, 3.0)), singular_points=
         for point in singular_points:
             axes.plot(*point, "X", color=style.SINGULAR, markersize=11, markeredgecolor="white")
         axes.set(xlim=extent[0], ylim=extent[1], xlabel=r"$w_1$", ylabel=r"$w_2$", aspect="equal")
-        fig.legend(handles=_handles(mu, bool(singular_points), bool(trajectories), system.num_equations == 1),
-                   loc="outside lower center", ncols=2, frameon=False, fontsize=11.5)
+        style.legend_below(fig, _handles(mu, bool(singular_points), bool(trajectories), system.num_equations == 1))
     return fig
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, Patch
+from matplotlib.patches import Patch
 from torch.func import jacrev, vmap
 
 from plbook.figures import style
@@ -18,6 +18,8 @@ HEIGHTS = LinearSegmentedColormap.from_list("heights", ["#0B3C5D", style.MEASURE
 
 def valley(system, *, epsilon=None, extent=((-3.0, 3.0), (-0.8, 3.6)), highest=2.0, view=(70, -80)):
     """The loss over the plane as a surface, with its local minima: the paper's Figures 3 and 5.
+
+    A local minimum whose loss is not zero is a singular point, so it has that color.
 
     Args:
         system: with two unknowns.
@@ -35,7 +37,7 @@ def valley(system, *, epsilon=None, extent=((-3.0, 3.0), (-0.8, 3.6)), highest=2
         if epsilon is not None:
             colors[losses < epsilon] = to_rgba(BOTTOM)
         axes.plot_surface(*np.meshgrid(x, y), shown, facecolors=colors, rcount=SURFACE, ccount=SURFACE, linewidth=0, antialiased=False, shade=False)
-        axes.plot(*_local_minima(system, extent), "o", color=style.SINGULAR, markersize=6, zorder=10)
+        axes.plot(*_local_minima(system, extent), "o", color=style.SINGULAR, markersize=8, markeredgecolor="white", zorder=10)
         axes.view_init(*view)
         axes.set(xlabel="$w_1$", ylabel="$w_2$", zlabel="$L$", zlim=(0, highest))
         axes.locator_params(nbins=4)
@@ -43,7 +45,7 @@ def valley(system, *, epsilon=None, extent=((-3.0, 3.0), (-0.8, 3.6)), highest=2
         handles = [Line2D([], [], color=style.SINGULAR, marker="o", linestyle="", markersize=7, label="local minima")]
         if epsilon is not None:
             handles += [Patch(color=HEIGHTS(0.45), label=f"$L \\geq {epsilon:g}$"), Patch(color=BOTTOM, label=f"$L < {epsilon:g}$")]
-        fig.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+        style.legend_below(fig, handles, columns=3)
     return fig
 
 
@@ -59,12 +61,12 @@ def solution_balls(system, balls, *, mu, extent=((-3.0, 3.0), (-3.0, 3.0)), sing
     fig = landscape(system, mu=mu, extent=extent, singular_points=singular_points, num_contours=3)
     axes = fig.axes[0]
     for center, radius in balls:
-        axes.add_patch(Circle(center, radius, fill=False, edgecolor=style.THEORY, linestyle="--", linewidth=2.2, zorder=5))
+        style.ball(axes, center, radius)
         axes.plot(*center, "o", color=style.THEORY, markersize=5, zorder=5)
     legend = fig.legends[0]
     handles = [*legend.legend_handles, Line2D([], [], color=style.THEORY, linestyle="--", label=name)]
     legend.remove()
-    fig.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=11.5)
+    style.legend_below(fig, handles)
     return fig
 
 
@@ -85,13 +87,13 @@ def domain(system, *, mu, extent=((-3.0, 3.0), (-3.0, 3.0))):
     with style.figure(5.8, 5.3) as (fig, axes):
         axes.grid(False)
         axes.contourf(x, y, smallest, levels=[mu, np.inf], colors=[style.PL_REGION])
-        axes.contour(x, y, determinants, levels=[0.0], colors=style.SINGULAR, linestyles="--", linewidths=2.2)
+        axes.contour(x, y, determinants, levels=[0.0], colors=style.SINGULAR, linewidths=2.2)
         axes.set(xlim=extent[0], ylim=extent[1], xlabel=r"$w_1$", ylabel=r"$w_2$", aspect="equal")
         handles = [
             Patch(color=style.PL_REGION, label=f"PL* holds with μ = {mu:g}, whatever y is"),
-            Line2D([], [], color=style.SINGULAR, linestyle="--", label="singular set"),
+            Line2D([], [], color=style.SINGULAR, label="singular set"),
         ]
-        fig.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=11.5)
+        style.legend_below(fig, handles)
     return fig
 
 
@@ -101,7 +103,7 @@ def stall(losses, promised, *, floor=None):
     Args:
         losses: shape (k,), one a step.
         promised: pairs (steps, epsilon); those beyond the last step are left out.
-        floor: the largest epsilon without a promise, a dotted line; None draws none.
+        floor: the largest epsilon without a promise, a thin line; None draws none.
     """
     losses = np.asarray(losses, dtype=float)
     steps = np.arange(len(losses))
@@ -114,34 +116,39 @@ def stall(losses, promised, *, floor=None):
         at = int(0.3 * steps[-1])
         style.label(axes, at, losses[at], "measured", style.MEASURED, offset=(0, 12))
         if floor is not None:
-            axes.axhline(floor, color=style.FAINT, linestyle=":")
-            style.label(axes, steps[-1], floor, "no promise below", style.FAINT, offset=(0, -12), ha="right")
+            axes.axhline(floor, color=style.THEORY, linestyle="--", linewidth=1.2)
+            style.label(axes, steps[-1], floor, "no promise below", style.THEORY, offset=(0, -12), ha="right")
             axes.set_ylim(bottom=0.7 * floor)
         axes.set(xlabel="step $t$", ylabel="$L(w_t)$")
-        low, high = axes.get_ylim()
-        if high < 100 * low:
-            style.plain_ticks(axes.yaxis, low, high)
+        style.plain_ticks(axes.yaxis)
     return fig
 
 
-def thresholds(curves, *, markers=()):
+def thresholds(curves, *, markers=(), offsets=None):
     """The largest constant mu of PL*_epsilon along paths, against epsilon.
 
     Args:
-        curves: name -> a PLStarCurve.
+        curves: name -> a PLStarCurve; the name stands at the left end.
         markers: pairs (epsilon, text), dashed vertical lines: where theory puts a threshold.
+        offsets: name -> (x, y) in points, where a name stands beside the end of its curve: on the left if x < 0.
     """
     with style.figure() as (fig, axes):
         for (name, curve), color in zip(curves.items(), style.SERIES):
             positive = curve.constants > 0
             epsilon, mu = curve.thresholds[positive].numpy(), curve.constants[positive].numpy()
-            axes.loglog(epsilon, mu, "-", color=color, label=name)
+            axes.loglog(epsilon, mu, "-", color=color)
+            end, offset = epsilon.argmin(), (offsets or {}).get(name, (-6, 0))
+            style.label(axes, epsilon[end], mu[end], name, color, offset=offset, ha="right" if offset[0] < 0 else "left")
         for epsilon, text in markers:
             axes.axvline(epsilon, color=style.THEORY, linestyle="--", linewidth=1.6)
             style.label(axes, epsilon, 0.95, text, style.THEORY, offset=(-6, 0), ha="right")
             axes.texts[-1].xycoords = axes.get_xaxis_transform()
-        axes.legend(loc="lower right", frameon=False, fontsize=11.5)
         axes.set(xlabel="$\\epsilon$", ylabel="largest $\\mu$ of PL*$_\\epsilon$ on the path")
+        # Room for the names at the left ends.
+        low, high = axes.get_xlim()
+        axes.set_xlim(left=low * (low / high) ** 0.35)
+        style.plain_ticks(axes.xaxis)
+        style.plain_ticks(axes.yaxis)
     return fig
 
 

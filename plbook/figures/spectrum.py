@@ -17,17 +17,17 @@ def diagnosis(report):
     numbers = np.arange(1, len(values) + 1)
     # On the left the eigenvalues lie above the PL ratio, on the right below 1 / step size.
     levels = [
-        (report.pl_ratio, "PL ratio", style.MEASURED, "-", numbers[0], {"ha": "left", "offset": (6, -12)}),
+        (report.pl_ratio, "PL ratio", style.SERIES[1], "-", numbers[0], {"ha": "left", "offset": (6, -12)}),
         (1 / report.step_size, "1 / step size", style.THEORY, "--", numbers[-1], {"ha": "right", "offset": (0, 12)}),
     ]
     levels = [level for level in levels if 0 < level[0] < np.inf]
     with style.figure() as (fig, axes):
         axes.set_yscale("log" if known.any() else "linear")
-        axes.plot(numbers[known], values[known], "o", color=style.SPECTRUM, markersize=5, clip_on=False)
+        axes.plot(numbers[known], values[known], "o", color=style.MEASURED, markersize=5, clip_on=False)
         if not known.all():
             axes.axhspan(0, bar, color=style.FAINT, alpha=0.35, linewidth=0)
             text = f"{np.count_nonzero(~known):,} not told from 0"
-            style.label(axes, numbers[-1], bar, text, style.FAINT, ha="right", offset=(0, 12))
+            style.label(axes, numbers[-1], bar, text, style.NOTE, ha="right", offset=(0, 12))
         for level, text, color, line, where, placed in levels:
             axes.axhline(level, color=color, linestyle=line)
             style.label(axes, where, level, text, color, **placed)

@@ -3,20 +3,23 @@
 from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
+from matplotlib.patches import Circle
 from matplotlib.ticker import AutoLocator, LogLocator, NullFormatter
 
-# Okabe and Ito's palette, which color-blind readers can tell apart; each color always means the same.
-MEASURED = "#0072B2"
-SPECTRUM = "#3C93C2"
-THEORY = "#D55E00"
-LINEARIZED = "#7A5195"
+# After Okabe and Ito's palette; each color always means the same, and color-blind readers can tell the meanings apart.
+# Each line stands out from white, and measurement and theory are dark enough for words, too.
+MEASURED = "#0072B2"  # solid lines
+THEORY = "#C44E00"  # dashed lines: laws, bounds, guarantees, balls that a theorem promises
 PL_REGION = "#CFE3F1"
-NON_CONVEX = "#F6DCE3"
-SINGULAR = "#B0005A"
-SOLUTIONS = "#00795A"
+NON_CONVEX = "#F2E2B0"
+SINGULAR = "#8C004B"  # where DF loses rank
+SOLUTIONS = "#009E73"
+# Several measurements side by side.
+SERIES = (MEASURED, "#222222", "#459ACA", "#6B6B6B")
+# Without a meaning of their own: contours and zero lines; remarks and marks; shading.
 FAINT = "#8A8A8A"
-# Several measurements of one kind side by side.
-SERIES = ("#0072B2", "#222222", "#56A3D9", "#6B6B6B")
+NOTE = "#555555"
+SHADE = "#E9E9E9"
 
 RC = {
     "figure.dpi": 130,
@@ -26,6 +29,7 @@ RC = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.labelsize": 13.5,
+    "axes.titlesize": 13,
     "font.family": "DejaVu Sans",
     "font.size": 13,
     "lines.linewidth": 2.2,
@@ -59,8 +63,21 @@ def label(axes, x, y, text, color, **options):
     )
 
 
-def plain_ticks(axis, low, high):
-    """Plain numbers on a logarithmic axis from low to high that has too few powers of ten for their labels alone."""
+def legend_below(fig, handles, columns=2):
+    """A legend under the axes, for maps, in which labels would hide what they name."""
+    fig.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=11.5)
+
+
+def ball(axes, center, radius):
+    """A ball of which a theorem says something."""
+    axes.add_patch(Circle(center, radius, fill=False, edgecolor=THEORY, linestyle="--", linewidth=2.2, zorder=5))
+
+
+def plain_ticks(axis):
+    """Plain numbers on an axis that is logarithmic and has too few powers of ten for their labels alone."""
+    low, high = axis.get_view_interval()
+    if axis.get_scale() != "log" or high >= 100 * low:
+        return
     exponents = range(-30, 31)
     usual = sum(low <= digit * 10.0**exponent <= high for digit in (1, 2, 5) for exponent in exponents)
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if usual >= 3 else AutoLocator())

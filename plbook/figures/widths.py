@@ -17,7 +17,7 @@ def kernels(matrices, titles, *, columns=3):
         for axes, matrix, title in zip(grid.flat, matrices, titles):
             image = axes.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit)
             axes.set(xticks=[], yticks=[], xlabel="$j$", ylabel="$i$")
-            axes.set_title(title, fontsize=13)
+            axes.set_title(title)
         fig.colorbar(image, ax=grid, label="$K_{ij}$", shrink=0.85)
         fig.canvas.draw()
     plt.close(fig)
@@ -56,9 +56,7 @@ def against_width(widths, draws, *, ylabel, xlabel="width $m$", laws=None, level
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.set_xticks(widths, [f"{width:,}" for width in widths])
         axes.xaxis.set_minor_formatter(NullFormatter())
-        low, high = axes.get_ylim()
-        if high < 100 * low:  # too few powers of ten for their labels alone
-            style.plain_ticks(axes.yaxis, low, high)
+        style.plain_ticks(axes.yaxis)
         if any(draws):  # room for the names at the right ends
             axes.set_xlim(right=widths[-1] * (widths[-1] / widths[0]) ** 0.35)
     return fig
