@@ -21,7 +21,8 @@ from plbook.figures import style
 
 def strokes(figure):
     """(color, dashed) of every line, curve and circle in the axes and in the legends."""
-    artists = [artist for axes in figure.axes for artist in (*axes.lines, *axes.patches, *axes.collections)]
+    shown = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+    artists = [artist for axes in shown for artist in (*axes.lines, *axes.patches, *axes.collections)]
     artists += [handle for legend in figure.legends for handle in legend.legend_handles]
     for artist in artists:
         if isinstance(artist, Line2D) and artist.get_linestyle() != "None":
@@ -76,11 +77,11 @@ def test_a_line_against_the_style_is_found(draw, finding):
 
 PHONE = 343  # CSS pixels that a figure gets on a screen of 375
 MARGIN = 0.2  # inches that a notebook adds to what is drawn
-SMALLEST = 9  # CSS pixels, the height of a line of words or of numbers at an axis
+SMALLEST = 9  # CSS pixels, the size of words, and of numbers at an axis
 
 
 def word_findings(figure):
-    width = figure.get_tightbbox(figure.canvas.get_renderer()).width + MARGIN
+    width = figure.get_tightbbox().width + MARGIN
     for text in figure.findobj(Text):
         size = text.get_fontsize() / 72 / width * PHONE
         if text.get_text() and text.get_visible() and size < SMALLEST:
