@@ -18,8 +18,8 @@ MAX_LINES = 30
 MAX_DIGITS = 3
 CAPTION_LENGTH = (100, 450)
 ALT_LENGTH = (60, 300)
-# Six inches at the figures' 130 dots: wider ones would have small words on a phone.
-MAX_FIGURE_WIDTH = 780
+# Six inches at 130 dots, and a margin: wider ones would have small words on a phone.
+MAX_FIGURE_WIDTH = 800
 
 
 def code_cells(notebook):
