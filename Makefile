@@ -38,4 +38,4 @@ refresh: $(READY)
 	$(BIN)/python tools/refresh.py
 
 clean:
-	rm -rf _build .cache .pytest_cache .hypothesis book/statements.md book/status.md
+	rm -rf _build .cache .pytest_cache .hypothesis book/statements.md book/status.md book/teaching/minutes.md

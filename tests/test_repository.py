@@ -9,7 +9,7 @@ import pytest
 from notebook_environment import ROOT
 
 MAX_MODULE_LINES = 400
-GENERATED = {"_build", "__pycache__", "node_modules", "venv", "statements.md", "status.md"}
+GENERATED = {"_build", "__pycache__", "node_modules", "venv", "statements.md", "status.md", "minutes.md"}
 REQUIRED = [
     "README.md",
     "LICENSE",

@@ -17,7 +17,7 @@ from notebook_environment import ROOT
 pytestmark = pytest.mark.site
 
 SITE = ROOT / "_build" / "html"
-PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.glob("book/*.html")) + ["search.html"]
+PAGES = sorted(path.relative_to(SITE).as_posix() for path in (SITE / "book").rglob("*.html")) + ["search.html"]
 VIEWS = [(width, scheme) for width in (1280, 375) for scheme in ("light", "dark")]
 CONTENT_BUDGET = 1_000_000  # bytes of a page and its pictures
 TOTAL_BUDGET = 3_400_000  # bytes of all that it loads

@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import sessions
 import statements_page
 import status_page
 from docutils import nodes
@@ -22,6 +23,7 @@ def write_pages(app, config):
     """Written before the table of contents, which lists them, is read."""
     statements_page.write()
     status_page.write()
+    sessions.write()
 
 
 def set_theme_options(app, config):
