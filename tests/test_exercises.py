@@ -1,4 +1,4 @@
-"""The chapters' exercises: enough of each kind, solved or hinted at, with expected output and checks that name mistakes."""
+"""The chapters' exercises: enough of each kind, solved or hinted at, with expected output and checks that tell why."""
 
 import ast
 import functools

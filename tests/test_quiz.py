@@ -1,4 +1,4 @@
-"""The quizzes: ten questions a session with one right answer each and reasons for all, the same on the pages and as text."""
+"""The quizzes: ten questions a session, one right answer each and reasons for all; the text says what the pages say."""
 
 import re
 import subprocess

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from notebook_environment import ROOT
 
-MACROS = r"Formulas are TeX with \newcommand{\norm}[1]{\lVert #1 \rVert}, \newcommand{\DF}{\mathrm{D}F}, \newcommand{\E}{\mathbb{E}}"
+MACROS = (
+    r"Formulas are TeX with \newcommand{\norm}[1]{\lVert #1 \rVert}, \newcommand{\DF}{\mathrm{D}F},"
+    r" \newcommand{\E}{\mathbb{E}}, \newcommand{\R}{\mathbb{R}}"
+)
 QUESTION = re.compile(
     r"^## \d+\. (?P<title>.+)\n\n(?P<text>(?:.+\n)+)\n(?P<answers>(?:- .+\n)+)\n"
     r":::\{dropdown\} Answer and explanations\n(?P<explanations>(?:.*\n)+?):::$",
