@@ -12,7 +12,8 @@ TO_STATEMENT = "article a.internal[href$='#thm-6']"
 
 
 def pages_of(contents):
-    return [contents["root"], *(chapter["file"] for chapter in contents["chapters"])]
+    chapters = contents["chapters"]
+    return [contents["root"], *(page["file"] for chapter in chapters for page in (chapter, *chapter.get("sections", [])))]
 
 
 def differences(contents, reasons):

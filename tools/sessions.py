@@ -18,7 +18,7 @@ WORDS_A_MINUTE = 140
 MINUTES = 90
 INLINE, DISPLAY = 3, 12  # words for which a formula is spoken
 
-FOLDED = re.compile(r"^(:{3,}|`{3,})\{(admonition|solution|exercise)\}.*?^\1$", re.M | re.S)
+FOLDED = re.compile(r"^(:{3,}|`{3,})\{(admonition|solution|exercise|margin)\}.*?^\1$", re.M | re.S)
 NOT_SPOKEN = [
     (r"^\$\$.*?^\$\$.*?$", " word" * DISPLAY),
     (r"\$[^$]+\$", " word" * INLINE + " "),
