@@ -15,7 +15,7 @@ PAUSES = r"(Welcome|Recall|Pause|Question|Three questions|What to read)"
 
 def findings(plan, times, guide):
     """What is wrong with the plan or the guide, one sentence each."""
-    chapters = re.findall(r"^\(sec-session-\d\)=\n(## .+?)\n(?:\(sec-[\w-]+\)=\n)?(?=## )", guide, re.M | re.S)
+    chapters = re.findall(r"^\(sec-session-\d\)=\n(## .+?)\n(?=(?:\(sec-[\w-]+\)=\n)?## )", guide, re.M | re.S)
     if not len(chapters) == len(plan) == 4:
         yield f"{len(plan)} sessions in the plan, {len(chapters)} in the guide, not 4"
     for number, (session, text) in enumerate(zip(plan, chapters), start=1):
