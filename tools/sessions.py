@@ -122,7 +122,7 @@ def load_times():
 def write():
     """Written before the site is built."""
     sessions, times = load(), load_times()
-    lines = [*table(sessions, times), "", "The cells to run in class:", "", *cell_table(sessions, times)]
+    lines = [*table(sessions, times), "", ":::{dropdown} The cells to run in class", *cell_table(sessions, times), ":::"]
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
