@@ -4,7 +4,6 @@ import json
 import math
 import re
 import sys
-import time
 import tomllib
 
 import nbformat
@@ -127,7 +126,11 @@ def write():
 
 
 def measure():
-    """Time the cells of the plan again, each in its chapter, after all cells before it."""
+    """Time the cells of the plan again, each in its chapter after all cells before it.
+
+    In seconds of processor time, which is the time that a class waits on a machine with nothing else to do.
+    """
+    import psutil
     from nbclient import NotebookClient
 
     set_environment()
@@ -136,19 +139,28 @@ def measure():
         for part in session["run"]:
             asked.setdefault(part["chapter"], set()).update(part["cells"])
     for chapter, names in sorted(asked.items()):
-        begun, taken = {}, {}
+        chosen = notebook(chapter)
+        last = max(index for index, cell in enumerate(chosen.cells) if cell.id in names)
+        chosen.cells = chosen.cells[: last + 1]
+        spent = {}
+
+        def processor_seconds():
+            used = psutil.Process(client.km.provisioner.pid).cpu_times()
+            return used.user + used.system
+
         client = NotebookClient(
-            notebook(chapter),
-            timeout=300,
+            chosen,
+            timeout=600,
             kernel_name="python3",
-            on_cell_start=lambda cell, cell_index: begun.update({cell.id: time.monotonic()}),
-            on_cell_executed=lambda cell, cell_index, execute_reply: taken.update(
-                {cell.id: round(time.monotonic() - begun[cell.id], 1)}
+            on_cell_execute=lambda cell, cell_index: spent.update({cell.id: -processor_seconds()}),
+            on_cell_executed=lambda cell, cell_index, execute_reply: spent.update(
+                {cell.id: spent[cell.id] + processor_seconds()}
             ),
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # no note on TCP for each kernel
             resources={"metadata": {"path": str(ROOT / "book")}},
         )
         client.execute()
-        record[f"{chapter:02}"] = {name: taken[name] for name in sorted(names)}
+        record[f"{chapter:02}"] = {name: math.ceil(10 * spent[name]) / 10 for name in sorted(names)}
     CELL_TIMES.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
