@@ -17,8 +17,8 @@ QUESTION = re.compile(
 )
 # Roles and links as words: what they point to is on the site only.
 WORDS = [
-    (r"\{numref\}`fig-([^`]+)`", r'figure "\1" of the book'),
-    (r"\{eq\}`eq-([^`]+)`", r'equation "\1" of the book'),
+    (r"\{numref\}`fig-([^`]+)`", r'Figure "\1" of the book'),
+    (r"\{eq\}`eq-([^`]+)`", r'Equation "\1" of the book'),
     (r"\{[\w:]+\}`([^`<]+?) ?<[^`]+>`", r"\1"),
     (r"\[([^\]]+)\]\([^)]+\)", r"\1"),
     (r"\\([*_])", r"\1"),
