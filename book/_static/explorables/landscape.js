@@ -1,8 +1,9 @@
 "use strict";
-// The drawing of the page "The landscape, to explore". Colors and dashes are in landscape.css, numbers in landscape-mathematics.js.
+// The drawing of the page "The landscape, to explore". Numbers are in landscape-mathematics.js, colors in landscape.css and explorable.css.
 
 (() => {
   const { SYSTEMS, residual, loss, plRatio, determinant, judge, isolatedSolutions } = Landscape;
+  const { show, element, path, buildFrame, drawPowers, buildKey, buildHandle, onArrows, buildWords } = Explorable;
   const NAMES = {
     wells: "fewer unknowns than equations",
     product: "more unknowns than equations",
@@ -35,16 +36,7 @@
   let field; // what depends on the system alone
   let shaded = ""; // for which system, mu and epsilon the regions are drawn
 
-  const show = (x) => (x === 0 || (Math.abs(x) >= 1e-3 && Math.abs(x) < 1e4) ? String(+x.toPrecision(3)) : x.toExponential(0));
   const place = ([a, b]) => `(${a.toFixed(2)}, ${b.toFixed(2)})`;
-
-  function element(tag, attributes, parent, text) {
-    const svg = ["svg", "path", "circle", "text", "g", "rect"].includes(tag);
-    const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    if (text !== undefined) made.innerHTML = text;
-    return parent.appendChild(made);
-  }
 
   // Coordinates
 
@@ -53,11 +45,8 @@
     const { center, half } = SYSTEMS[state.name].view;
     return [MAP.left + (a - center[0] + half) * scale(), MAP.bottom - (b - center[1] + half) * scale()];
   }
-  function fromPointer(event) {
-    const box = parts.map.getBoundingClientRect();
+  function fromMap([x, y]) {
     const { center, half } = SYSTEMS[state.name].view;
-    const x = (event.clientX - box.left) / box.width * MAP.width;
-    const y = (event.clientY - box.top) / box.height * MAP.height;
     return [center[0] - half + (x - MAP.left) / scale(), center[1] - half + (MAP.bottom - y) / scale()];
   }
 
@@ -84,8 +73,6 @@
         visit(corners, crossings);
       }
   }
-
-  const path = (points, close) => `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}${close}`;
 
   /** The level set. Its pieces in the cells are joined, so that dashes run on from cell to cell. */
   function lines(values, level) {
@@ -204,21 +191,13 @@
     const low = Math.floor(Math.log10(Math.max(LOWEST, Math.min(0.1, ...relative, ...promised))));
     const high = Math.ceil(Math.log10(Math.max(1, ...relative.filter(Number.isFinite))));
     const x = (t) => FALL.left + t / 100 * (FALL.right - FALL.left);
-    // A loss of 0 has no logarithm; it lies far below the frame.
-    const y = (value) => FALL.bottom - (Math.log10(Math.max(value, 1e-99)) - low) / (high - low) * (FALL.bottom - FALL.top);
+    const y = drawPowers(parts.powers, FALL, low, high);
     const curve = (values) => (values.length ? path(values.map((value, t) => [x(t), y(value)]), "") : "");
     parts.measured.setAttribute("d", curve(relative));
     parts.guarantee.setAttribute("d", curve(promised));
     const threshold = state.epsilon / unit;
     const seen = threshold > 10 ** low && threshold < 10 ** high;
     parts.threshold.setAttribute("d", seen ? `M${FALL.left} ${y(threshold)}H${FALL.right}` : "");
-    parts.powers.replaceChildren();
-    for (let power = low, every = high - low > 5 ? 2 : 1; power <= high; power += every) {
-      const height = y(10 ** power);
-      element("path", { d: `M${FALL.left} ${height}H${FALL.right}`, class: "grid" }, parts.powers);
-      const text = power === 0 ? "1" : `10${[...String(power)].map((c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] ?? "⁻").join("")}`;
-      element("text", { x: FALL.left - 6, y: height + 5, "text-anchor": "end" }, parts.powers, text);
-    }
   }
 
   // What is said
@@ -253,25 +232,12 @@
     return `No promise here. Yet ${line}: the conditions are sufficient, not necessary.`;
   }
 
-  function say(verdict) {
-    const [verdicts, summary] = [sentences(verdict), conclusion(verdict)];
-    for (const [key, [yes, claim, reason]] of Object.entries(verdicts)) {
-      parts[`${key}Verdict`].className = yes ? "yes" : "no";
-      parts[`${key}Verdict`].innerHTML = `<strong>${claim}: ${yes ? "yes" : "no"}.</strong> ${reason}`;
-    }
-    parts.summary.textContent = summary;
-    // Read aloud once the hand rests, not at every point on the way.
-    clearTimeout(parts.timer);
-    const short = Object.values(verdicts).map(([yes, claim]) => `${claim}: ${yes ? "yes" : "no"}.`);
-    parts.timer = setTimeout(() => { parts.status.textContent = [`Start ${place(state.start)}.`, summary, ...short].join(" "); }, 400);
-  }
-
   function draw() {
     const verdict = judge(SYSTEMS[state.name], state);
     drawRegions();
     drawMap(verdict);
     drawFall(verdict);
-    say(verdict);
+    parts.say(`Start ${place(state.start)}.`, conclusion(verdict), sentences(verdict));
     for (const [key, { write, text }] of Object.entries(SLIDERS)) {
       parts[`${key}Slider`].value = write(state[key]);
       parts[`${key}Slider`].setAttribute("aria-valuetext", `${text}: ${show(state[key])}`);
@@ -300,28 +266,12 @@
     draw();
   }
 
-  function onKey(event) {
-    const direction = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
-    if (!direction) return;
-    event.preventDefault();
-    const length = event.shiftKey ? 0.5 : 0.05;
-    moveTo(state.start.map((x, k) => Math.round((x + length * direction[k]) * 1e6) / 1e6));
-  }
-
   // The page
-
-  /** What is drawn inside is cut off at the frame. */
-  function buildFrame(parent, { left, right, top, bottom }) {
-    const frame = { x: left, y: top, width: right - left, height: bottom - top };
-    const inside = element("svg", { ...frame, viewBox: Object.values(frame).join(" ") }, parent);
-    element("rect", { ...frame, class: "frame" }, inside);
-    return inside;
-  }
 
   function buildMap(parent) {
     const holder = element("div", { class: "map" }, parent);
-    const map = (parts.map = element("svg", { viewBox: `0 0 ${MAP.width} ${MAP.height}`, role: "img",
-      "aria-label": "Map of the loss over w1 and w2, with the region of PL*, the solutions, the singular set, the balls and the path of gradient descent. The sentences below say what it shows." }, holder));
+    const map = element("svg", { viewBox: `0 0 ${MAP.width} ${MAP.height}`, role: "img",
+      "aria-label": "Map of the loss over w1 and w2, with the region of PL*, the solutions, the singular set, the balls and the path of gradient descent. The sentences below say what it shows." }, holder);
     const inside = buildFrame(map, MAP);
     for (const name of ["holds", "ignored", "contours", "singularCurve", "solutionCurve", "solutionPoints", "singularPoints"])
       parts[name] = element("path", { class: name }, inside);
@@ -332,13 +282,10 @@
     parts.ticks = element("g", {}, map);
     element("text", { x: MAP.right - 12, y: MAP.bottom + 17, "text-anchor": "middle" }, map, "w₁");
     element("text", { x: MAP.left - 5, y: MAP.top + 14, "text-anchor": "end" }, map, "w₂");
-    parts.start = element("button", { type: "button", class: "start" }, holder);
-    map.addEventListener("click", (event) => moveTo(fromPointer(event)));
-    parts.start.addEventListener("pointerdown", (event) => parts.start.setPointerCapture(event.pointerId));
-    parts.start.addEventListener("pointermove", (event) => {
-      if (parts.start.hasPointerCapture(event.pointerId)) moveTo(fromPointer(event));
+    parts.start = buildHandle(holder, map, MAP, "start", (point) => moveTo(fromMap(point)));
+    onArrows(parts.start, (direction, far) => {
+      moveTo(state.start.map((x, k) => Math.round((x + (far ? 0.5 : 0.05) * direction[k]) * 1e6) / 1e6));
     });
-    parts.start.addEventListener("keydown", onKey);
   }
 
   function buildFall(parent) {
@@ -352,17 +299,6 @@
       element("text", { x, y: FALL.bottom + 19, "text-anchor": "middle" }, fall, t);
     }
     element("text", { x: (FALL.left + FALL.right) / 2, y: FALL.bottom + 38, "text-anchor": "middle" }, fall, "step t");
-  }
-
-  function buildKey(parent, entries) {
-    const list = element("ul", { class: "key" }, parent);
-    for (const [name, text] of Object.entries(entries)) {
-      const item = element("li", {}, list);
-      const sample = element("svg", { viewBox: "0 0 24 12", "aria-hidden": "true" }, item);
-      if (name === "holds" || name === "ignored") element("rect", { width: 24, height: 12, class: name }, sample);
-      else element("path", { d: name === "witness" ? "M7 1l10 10m0 -10l-10 10" : "M1 6H23", class: name }, sample);
-      parts[`${name.replace("Curve", "")}Key`] = element("span", {}, item, text);
-    }
   }
 
   function buildControls(parent) {
@@ -395,17 +331,15 @@
     const columns = element("div", { class: "columns" }, root);
     const [left, right] = [element("div", {}, columns), element("div", {}, columns)];
     buildMap(left);
-    buildKey(left, {
+    const key = buildKey(left, {
       holds: "PL ratio at least μ", ignored: "loss below ε", solutionCurve: "solutions", singularCurve: "singular set",
       track: "gradient descent", radius: "the ball, radius R", flow: "radii that theory asks for", witness: "where PL* fails most",
-    });
+    }, ["holds", "ignored"]);
+    parts.singularKey = key.singularCurve;
     buildControls(right);
     buildKey(right, { measured: "loss, relative to its start", guarantee: "guaranteed, (1 − ημ)<sup>t</sup>", threshold: "ε" });
     buildFall(right);
-    parts.summary = element("p", { class: "summary" }, root);
-    const list = element("ul", { class: "verdicts" }, root);
-    for (const key of ["plStar", "ball", "theorem", "stepSize", "epsilon"]) parts[`${key}Verdict`] = element("li", {}, list);
-    parts.status = element("p", { role: "status", class: "visually-hidden" }, root);
+    parts.say = buildWords(root, ["plStar", "ball", "theorem", "stepSize", "epsilon"]);
   }
 
   build();
