@@ -51,11 +51,11 @@ JUDGE = "([name, settings]) => settings.map(one => Landscape.judge(Landscape.SYS
 
 
 @contextmanager
-def opened(site, width=1280, scheme="light", **options):  # noqa: F811
+def opened(site, width=1280, scheme="light", *, at=PAGE, **options):  # noqa: F811
     context = site.browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
     page = context.new_page()
     visit = Visit(page, site.base)
-    page.goto(site.base + PAGE)
+    page.goto(site.base + at)
     try:
         yield page
         # Without scripts, those that the page asks for early are cancelled.

@@ -35,6 +35,7 @@ BRACKETS = [pl.UniformConditioning(R, low, high, torch.zeros(1), "verified") for
 GUARANTEES = {"first": ([0.1, 0.4, 1.0], [1.5, 0.1, 0.0]), "second": ([0.1, 2.0], [1.8, 0.5])}
 STALLED = 0.5 + 2.0 ** -np.arange(40.0)
 PROMISED = [(2, 1.2), (10, 0.8), (1000, 0.51)]
+OUTCOMES = [["slow", "converged", "diverged"], ["converged", "diverged", "diverged"]]
 CURVE = pl.pl_star_curve(pl.toys.square(-1.0), [[2.0], [1.0], [0.0]])
 
 FIGURES = {
@@ -68,6 +69,9 @@ FIGURES = {
     "stragglers": lambda: figures.stragglers([1.0, 0.6, 0.2, 0.0], [2.0, 1.0, 0.5, 0.25]),
     "radii_around": lambda: figures.radii_around(SYSTEM, {"one": 0.3, "two": 0.6}, mu=1.0, extent=((1, 3), (0, 2)), trajectory=RUN),
     "radii_needed": lambda: figures.radii_needed(X, {"one": X + 1, "two": X / 2}, ylim=(0, 50)),
+    "phases": lambda: figures.phases(
+        [1, 2], [0.5, 1.0, 2.0], OUTCOMES, [[900, 50, 7], [400, 9, 9]], limits={"law": [0.7, 1.4], "other": [math.nan, 0.5]}, xlabel="step size"
+    ),
     "landscape": lambda: figures.landscape(SYSTEM, mu=2.0, singular_points=[(0.0, 0.0)], trajectories=[RUN]),
 }
 
@@ -437,6 +441,22 @@ def test_stragglers_draw_shares_and_a_bound_of_at_most_one():
     figure = FIGURES["stragglers"]()
     assert lines(figure, style.MEASURED)[0][1].tolist() == [1.0, 0.6, 0.2, 0.0]
     assert lines(figure, style.THEORY)[0][1].tolist() == [1.0, 1.0, 0.5, 0.25]
+
+
+def test_phases_draw_each_run_once_and_the_limits_row_by_row():
+    axes = FIGURES["phases"]().axes[0]
+    fields = {to_hex(patch.get_facecolor()).upper(): patch for patch in axes.patches}
+    assert len(axes.patches) == 3 and fields.keys() == {style.MEASURED, style.FAINT}
+    slow = fields[style.FAINT].get_bbox()
+    assert close([slow.x0, slow.x1, slow.y0, slow.y1], [0.5 / 2**0.5, 0.5 * 2**0.5, -0.5, 0.5])
+    fast, slower = (patch for patch in axes.patches if to_hex(patch.get_facecolor()).upper() == style.MEASURED)
+    assert fast.get_alpha() == 1 > slower.get_alpha() > 0.3, "50 steps and 400"
+    crosses = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "x"]
+    assert crosses == [[[2.0, 0.0]], [[1.0, 1.0]], [[2.0, 1.0]]]
+    laws = [line for line in axes.lines if to_hex(line.get_color()).upper() == style.THEORY]
+    assert [line.get_linestyle() for line in laws] == ["--", "--"]
+    assert laws[0].get_xydata().tolist() == [[0.7, -0.5], [0.7, 0.5], [1.4, 0.5], [1.4, 1.5]]
+    assert laws[1].get_xydata().tolist() == [[0.5, 0.5], [0.5, 1.5]]
 
 
 # The landscape

@@ -6,7 +6,7 @@ All mathematics is plbook's; this module chooses the runs, rounds what they give
 import json
 from concurrent.futures import ProcessPoolExecutor
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
-from math import isfinite
+from math import isfinite, nan
 from multiprocessing import get_context
 
 import torch
@@ -138,11 +138,34 @@ def read():
     return json.loads(DATA.read_text().removeprefix(HEAD).removesuffix(TAIL))
 
 
+def limits_of(rows):
+    """What theory says of the step sizes of each row, by name; nan where it says nothing."""
+    return {
+        "guaranteed": [row["guarantee"]["multiple"] if row["guarantee"] else nan for row in rows],
+        "Theorem 6": [row["theorem"] for row in rows],
+        "linear limit": [2.0] * len(rows),
+    }
+
+
+def draw(data):
+    """The picture for readers without scripts."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from plbook import figures
+
+    rows = data["rows"]
+    outcomes, steps = ([[cell[key] for cell in row["cells"]] for row in rows] for key in ("phase", "steps"))
+    figure = figures.phases(
+        [row["width"] for row in rows], data["multiples"], outcomes, steps,
+        limits=limits_of(rows), xlabel=r"step size, in units of $1/\lambda_{\max}$",
+    )
+    figure.savefig(PICTURE)
+
+
 def write():
-    """Compute and store the data, one run in a line."""
-    text = json.dumps(compute(), sort_keys=True, separators=(",", ":"))
+    """Compute and store the data, one run in a line, and the picture."""
+    data = compute()
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     DATA.write_text(HEAD + text.replace('{"curve"', '\n{"curve"') + TAIL)
-
-
-if __name__ == "__main__":
-    write()
+    draw(data)

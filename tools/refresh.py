@@ -1,4 +1,7 @@
-"""Execute all notebooks, store their outputs and draw the stored pictures; a second run leaves `git diff` empty."""
+"""Execute all notebooks, store their outputs, draw the stored pictures and compute the stored runs; a second run leaves `git diff` empty.
+
+Names of notebooks, or the word phases, refresh only these.
+"""
 
 import base64
 import sys
@@ -82,6 +85,10 @@ def main():
         if (png := picture(notebook, PICTURE_NAME)) is not None:
             PICTURE.write_bytes(png)
     draw_explorable()
+    if not only or "phases" in only:
+        import phases  # imports torch, which needs the environment
+
+        phases.write()
     if failures:
         sys.exit("\n".join(failures))
 

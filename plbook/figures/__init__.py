@@ -19,6 +19,7 @@ from plbook.figures.curves import (
 )
 from plbook.figures.existence import radii_around, radii_needed
 from plbook.figures.landscape import landscape
+from plbook.figures.phases import phases
 from plbook.figures.relaxation import domain, solution_balls, stall, stragglers, thresholds, valley
 from plbook.figures.spectrum import diagnosis
 from plbook.figures.techniques import bottlenecks, brackets, shares
@@ -41,6 +42,7 @@ __all__ = [
     "kernel_image",
     "kernels",
     "landscape",
+    "phases",
     "profiles",
     "rates",
     "radii_around",
