@@ -148,6 +148,67 @@ def test_the_modes_are_those_of_the_linearized_run(width):
         assert np.allclose(sums, exact / exact[0], rtol=0.02, atol=1e-4)
 
 
+def steps_of(width, multiple):
+    run = cell(width, multiple)
+    return run["steps"] if run["phase"] == "converged" else math.inf
+
+
+def linearized(width, multiple, steps):
+    return sum(part * (1 - multiple * value) ** (2 * steps) for value, part in ROWS[width]["modes"])
+
+
+def test_the_text_says_what_there_is_to_see():
+    """The experiments of book/phases.md, in its order, and then its conclusion."""
+    runs = [(row["width"], multiple, run) for row in DATA["rows"] for multiple, run in zip(MULTIPLES, row["cells"])]
+    phase = {(width, multiple): run["phase"] for width, multiple, run in runs}
+    left = [multiple for multiple in MULTIPLES if multiple < 2]
+    assert len(runs) == 240 and len(ROWS) == 12 and 1.29 < MULTIPLES[1] / MULTIPLES[0] < 1.31
+
+    assert ROWS[1]["parameters"] == 9 and ROWS[1]["smallest"] is None and ROWS[2]["parameters"] == 18
+    assert all(phase[1, c] == "slow" and cell(1, c)["last"] > 0.1 for c in left)
+    assert f"{ROWS[2]['largest'] / ROWS[2]['smallest']:.0f}" == "643"
+    assert "converged" not in {phase[width, c] for width in (1, 2) for c in MULTIPLES}
+    assert all("converged" in {phase[width, c] for c in MULTIPLES} for width in ROWS if width >= 4)
+
+    column = {width: steps_of(width, 1.04) for width in ROWS}
+    assert (column[4], column[32]) == (333, 137) and column[4] > column[8] > column[16] > column[32]
+    wide = [width for width in ROWS if width >= 32]
+    assert (min(column[width] for width in wide), max(column[width] for width in wide)) == (132, 139)
+    assert all(f"{ROWS[width]['largest'] / ROWS[width]['smallest']:.0f}" in ("26", "27") for width in (128, 256, 1024, 4096, 16384))
+    for width in (64, 128, 256, 1024, 4096, 16384):  # 0.2 is 6 of the 336 units of the plot's width
+        relative = [math.log(loss / linearized(width, 1.04, t)) for t, loss in zip(DATA["times"], cell(width, 1.04)["curve"])]
+        assert max(map(abs, relative)) < 1.2, (width, relative)
+
+    fastest = {c: steps_of(64, c) for c in MULTIPLES}
+    assert min(fastest.values()) == fastest[1.75] == 79 and fastest[2.28] == 81
+    assert linearized(64, 2.28, 100) > 1e6 and 2 < max(cell(64, 2.28)["curve"]) < 4
+    assert all(run["top"] < 2 for width, multiple, run in runs if run["phase"] == "converged")
+    climbs = {width: max(cell(width, 2.28)["curve"]) for width in ROWS if width >= 8}
+    assert list(climbs.values()) == sorted(climbs.values()) and 300 < climbs[16384] < 400
+    assert {width for width in ROWS if phase[width, 3.85] == "converged"} == {256, 4096, 16384}
+    assert MULTIPLES.index(3.85) - MULTIPLES.index(2.28) == 2
+
+    row = ROWS[16384]
+    assert 0.215 < row["guarantee"]["multiple"] < 0.28 and MULTIPLES.index(0.28) - MULTIPLES.index(0.215) == 1
+    assert math.ceil(math.log(1e-6) / math.log1p(-0.215 * row["guarantee"]["rate"])) == 5630
+    assert steps_of(16384, 0.215) == 681 and ROWS[4096]["kantorovich"] == 0.685 and ROWS[4096]["guarantee"] is None
+    for multiple in (0.215, 0.28):
+        assert abs(steps_of(4096, multiple) / steps_of(16384, multiple) - 1) < 0.02
+
+    assert (ROWS[1]["theorem"], row["theorem"]) == (0.536, 0.981)
+    assert ROWS[1]["hessian"] == 1.23 and f"{row['hessian']:.2g}" == "0.0097"
+    below = [(width, multiple, run) for width, multiple, run in runs if multiple <= ROWS[width]["theorem"]]
+    assert all(max(np.diff(run["curve"])) <= 0 for _, _, run in below)
+    assert "diverged" not in {phase[width, c] for width in ROWS for c in left}
+
+    assert sum(value == "converged" for value in phase.values()) == 113 and len(below) == 121
+    promised = [c for c in MULTIPLES if c <= row["guarantee"]["multiple"]]
+    assert [phase[16384, c] for c in promised] == 4 * ["slow"] + 2 * ["converged"]
+    assert sum(value == "converged" and c > 2 for (_, c), value in phase.items()) == 21
+    assert (ROWS[16]["kantorovich"], row["kantorovich"]) == (17.9, 0.345)
+    assert all("converged" == phase[width, c] for width in ROWS if width >= 8 for c in left if c >= 0.363)
+
+
 # How they are computed
 
 

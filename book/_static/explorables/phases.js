@@ -72,10 +72,10 @@
   function conclusion({ row, multiple, cell }) {
     const fall = promised(row, multiple);
     const slower = fall ? ` The guarantee promises that after ${count(Math.ceil(Math.log(converged) / Math.log1p(-fall)))} steps.` : "";
+    const unknown = ` The curve ends after ${times[cell.curve.length - 1]} steps: from there on rounding errors decide about it.`;
     if (cell.phase === "converged") return `Converged: after ${cell.steps} steps the loss is below a millionth of its start.${slower}`;
-    if (cell.phase === "slow") return `Slow: after ${count(maxSteps)} steps the loss is ${show(cell.last)} of its start.${slower}`;
-    if (cell.steps) return `Diverged: after ${cell.steps} steps the loss is a million times its start.`;
-    return `Diverged. The curve ends after ${times[cell.curve.length - 1]} steps: from there on rounding errors decide about it.`;
+    if (cell.phase === "slow") return `Slow: after ${count(maxSteps)} steps the loss is ${cell.steps ? show(cell.last) + " of its start" : "not yet a millionth of its start"}.${cell.steps ? slower : unknown}`;
+    return cell.steps ? `Diverged: after ${cell.steps} steps the loss is a million times its start.` : `Diverged.${unknown}`;
   }
 
   function sentences({ row, multiple, cell }) {
