@@ -304,7 +304,7 @@ def test_a_pointer_chooses_a_field(site, width, touch):  # noqa: F811
         assert "Width 16,384, step size 8.47" in tapped["field"] and changed(before, tapped) == set(before)
         page.mouse.move(*at)
         page.mouse.down()
-        page.mouse.move(box["x"] + 0.5, box["y"] + 0.5 * box["height"], steps=4)
+        page.mouse.move(box["x"] + 0.5, box["y"] + 0.54 * box["height"], steps=4)
         page.mouse.up()
         assert "Width 32, step size 0.0579" in shown(page)["field"]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

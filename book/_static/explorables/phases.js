@@ -9,7 +9,7 @@
   const FALL = { width: 400, height: 290, left: 52, right: 388, top: 12, bottom: 246 };
   const [WIDE, HIGH] = [(MAP.right - MAP.left) / multiples.length, (MAP.bottom - MAP.top) / rows.length];
   const LAST_FACTOR = Math.log(multiples.at(-1) / multiples[0]) / (multiples.length - 1);
-  const DENSE = Array.from({ length: 121 }, (_, k) => maxSteps ** (k / 120));
+  const DENSE = [...new Set(Array.from({ length: 121 }, (_, k) => Math.round(maxSteps ** (k / 120))))];
 
   const root = document.getElementById("phases-explorable");
   const state = { row: rows.findIndex((row) => row.width === 64), column: multiples.findIndex((c) => c > 1) };
@@ -28,7 +28,7 @@
 
   // What is drawn
 
-  /** The darker the faster. */
+  /** The stronger the color, the faster. */
   const opacity = (steps) => 1 - 0.65 * clamp(Math.log(steps / 50) / Math.log(maxSteps / 50), 1);
 
   function drawField(parent, row, column) {
@@ -64,7 +64,7 @@
     const fall = promised(row, multiple);
     parts.guarantee.setAttribute("d", fall ? curve(DENSE.map((t) => [t, (1 - fall) ** t])) : "");
     const linearized = (t) => row.modes.reduce((sum, [eigenvalue, part]) => sum + part * (1 - multiple * eigenvalue) ** (2 * t), 0);
-    parts.linearized.setAttribute("d", curve(DENSE.map((t) => [t, linearized(Math.round(t))])));
+    parts.linearized.setAttribute("d", curve(DENSE.map((t) => [t, linearized(t)])));
   }
 
   // What is said
@@ -128,7 +128,7 @@
     drawLimit(inside, map, "Theorem 6", (row) => row.theorem, "end");
     drawLimit(inside, map, "linear limit", () => 2, "start");
     for (const tick of [0.1, 0.2, 0.5, 1, 2, 5]) element("text", { x: x(tick), y: MAP.bottom + 18, "text-anchor": "middle" }, map, tick);
-    element("text", { x: (MAP.left + MAP.right) / 2, y: MAP.bottom + 37, "text-anchor": "middle" }, map, "step size, in units of 1/λ<tspan class='index'>max</tspan>");
+    element("text", { x: (MAP.left + MAP.right) / 2, y: MAP.bottom + 37, "text-anchor": "middle" }, map, "step size, in units of 1/λ<tspan dy='4' font-size='11'>max</tspan>");
     element("text", { x: 0, y: MAP.top - 7 }, map, "width");
     parts.field = buildHandle(holder, map, MAP, "field", ([left, top]) =>
       goTo(Math.floor((MAP.bottom - top) / HIGH), Math.floor((left - MAP.left) / WIDE)));
@@ -154,7 +154,7 @@
     const [left, right] = [element("div", {}, columns), element("div", {}, columns)];
     buildMap(left);
     buildKey(left, {
-      converged: "converged, the darker the faster", slow: `not within ${count(maxSteps)} steps`, diverged: "diverged", theorem: "limits that theory gives",
+      converged: "converged, the stronger the faster", slow: `not within ${count(maxSteps)} steps`, diverged: "diverged", theorem: "limits that theory gives",
     }, ["converged", "slow"]);
     parts.where = element("p", { class: "where" }, right);
     buildFall(right);
