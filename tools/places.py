@@ -1,0 +1,79 @@
+"""Where the labels of the book lead: page, anchor and text, read from the pages themselves."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from notebook_environment import ROOT
+
+# In the order of the text: a label before its heading, a box with its label, a numbered formula.
+SECTION = re.compile(r"^\((?P<section>[\w-]+)\)=\n+#+ +(?P<heading>.+)$", re.MULTILINE)
+BOX = re.compile(r"^[:`]{3,}\{(?P<kind>prf:\w+|exercise)\} *(?P<title>.*)\n(?::\w+:.*\n)*?:label: (?P<box>[\w-]+)$", re.MULTILINE)
+FORMULA = re.compile(r"\$\$ *\((?P<formula>[\w-]+)\)$", re.MULTILINE)
+DEFINED = (SECTION, BOX, FORMULA)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a label stands for: a page of the site, an anchor on it ("" for its top), and the words of a link to it."""
+
+    page: str
+    anchor: str
+    text: str
+
+
+def prefix(page):
+    """What numbers of a page's figures and formulas begin with: "4." in chapter 4, "C." in the corrections."""
+    if chapter := re.match(r"(\d+)-", page):
+        return f"{int(chapter[1])}."
+    return "C." if page == "corrections" else ""
+
+
+def statement_name(kind, title):
+    """"Theorem 1 (...)", or "Proposition (name)" for a statement that has no number in the paper."""
+    word = kind.removeprefix("prf:").title()
+    if not title:
+        return word
+    return title if re.match(rf"{word}\b", title) else f"{word} ({title})"
+
+
+def page_texts(path):
+    """The Markdown of a page and the names of its figures, in order."""
+    if path.suffix == ".md":
+        return [path.read_text(encoding="utf-8")], []
+    cells = nbformat.read(path, as_version=4).cells
+    figures = [cell.metadata["mystnb"]["figure"]["name"] for cell in cells if "figure" in cell.metadata.get("mystnb", {})]
+    return [cell.source for cell in cells if cell.cell_type == "markdown"], figures
+
+
+def places_of(page, texts, figures):
+    """label -> Place, for one page."""
+    found = {}
+    formulas = 0
+    for text in texts:
+        matches = sorted((match for pattern in DEFINED for match in pattern.finditer(text)), key=lambda match: match.start())
+        for match in matches:
+            parts = match.groupdict()
+            if "section" in parts:
+                found[parts["section"]] = Place(page, parts["section"], parts["heading"])
+            elif "box" in parts:
+                found[parts["box"]] = Place(page, parts["box"], statement_name(parts["kind"], parts["title"].strip()))
+            else:
+                formulas += 1
+                label = parts["formula"]
+                found[label] = Place(page, f"equation-{label}", f"({prefix(page)}{formulas})")
+    for number, name in enumerate(figures, start=1):
+        found[name] = Place(page, name, f"Figure {prefix(page)}{number}")
+    return found
+
+
+def all_places(folder=ROOT / "book"):
+    """label or page name -> Place, for the whole book."""
+    found = {}
+    for path in sorted([*Path(folder).glob("*.md"), *Path(folder).glob("*.ipynb")]):
+        texts, figures = page_texts(path)
+        title = re.search(r"^# +(.+)$", "\n".join(texts), re.MULTILINE)
+        found[path.stem] = Place(path.stem, "", title[1] if title else path.stem)
+        found |= places_of(path.stem, texts, figures)
+    return found
