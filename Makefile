@@ -2,12 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+LAB_READY := .venv/.lab-ready
 
-.PHONY: help book test stress refresh clean
+.PHONY: help book test lab notebooks stress refresh clean
 
 help:
 	@echo 'make book     build the site into _build/html'
 	@echo 'make test     build the site, run every test and re-run every notebook'
+	@echo 'make lab      open the notebooks in JupyterLab, with their statements and proofs set as in the book'
+	@echo 'make notebooks  copy the notebooks to _build/notebooks, for plain Jupyter and Colab'
 	@echo 'make stress   run the stress suites in full and store their records in tests/stress'
 	@echo 'make refresh  execute all notebooks again and store their outputs'
 	@echo 'make clean    delete the site and the caches (.venv stays)'
@@ -31,6 +34,17 @@ book: $(READY)
 test: book
 	$(BIN)/python -m pytest
 
+# JupyterLab comes only when asked for; the book and the tests do without.
+$(LAB_READY): requirements-lab.txt $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-lab.txt
+	@touch $@
+
+lab: $(LAB_READY)
+	$(BIN)/jupyter lab --config=tools/jupyter_lab_config.py book
+
+notebooks: $(READY)
+	$(BIN)/python tools/portable.py
+
 stress: $(READY)
 	$(BIN)/python tests/run_stress.py
 
@@ -38,4 +52,4 @@ refresh: $(READY)
 	$(BIN)/python tools/refresh.py
 
 clean:
-	rm -rf _build .cache .pytest_cache .hypothesis book/statements.md book/status.md book/teaching/minutes.md
+	rm -rf _build .cache .pytest_cache .hypothesis book/api.md book/statements.md book/status.md book/teaching/minutes.md

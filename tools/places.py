@@ -12,6 +12,8 @@ SECTION = re.compile(r"^\((?P<section>[\w-]+)\)=\n+#+ +(?P<heading>.+)$", re.MUL
 BOX = re.compile(r"^[:`]{3,}\{(?P<kind>prf:\w+|exercise)\} *(?P<title>.*)\n(?::\w+:.*\n)*?:label: (?P<box>[\w-]+)$", re.MULTILINE)
 FORMULA = re.compile(r"\$\$ *\((?P<formula>[\w-]+)\)$", re.MULTILINE)
 DEFINED = (SECTION, BOX, FORMULA)
+GLOSSARY = re.compile(r"^```\{glossary\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TERM = re.compile(r"^(?! |:)(.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,26 @@ def page_texts(path):
     return [cell.source for cell in cells if cell.cell_type == "markdown"], figures
 
 
+def term_label(word):
+    """The label of a word of the glossary: references to it may differ in case and escapes."""
+    return "term:" + word.replace("\\", "").lower()
+
+
+def terms_of(page, text):
+    """label -> Place for each word of a glossary. Its anchors are made by Sphinx from the words."""
+    found = {}
+    for entries in GLOSSARY.findall(text):
+        for word in TERM.findall(entries):
+            found[term_label(word)] = Place(page, re.sub(r"[^a-zA-Z0-9._]+", "-", f"term-{word}").rstrip("-"), word)
+    return found
+
+
 def places_of(page, texts, figures):
     """label -> Place, for one page."""
     found = {}
     formulas = 0
     for text in texts:
+        found |= terms_of(page, text)
         matches = sorted((match for pattern in DEFINED for match in pattern.finditer(text)), key=lambda match: match.start())
         for match in matches:
             parts = match.groupdict()

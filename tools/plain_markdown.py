@@ -9,7 +9,7 @@ from markdown_it.renderer import RendererHTML
 from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
 from notebook_environment import ROOT
-from places import statement_name
+from places import statement_name, term_label
 from pybtex.database import parse_file
 from pybtex.richtext import Text
 
@@ -21,7 +21,7 @@ INLINE = re.compile(
     r"|(?P<fence>`+)(?P<code>.+?)(?<!`)(?P=fence)(?!`)"
     r"|(?P<dollars>\$\$?)(?P<math>(?:\\.|[^$\\])+)(?P=dollars)"
     r"|\{\{ *(?P<name>\w+) *\}\}"
-    r"|\[(?P<text>(?:\\.|[^\[\]\\])*)\]\((?P<target>[^)\s]*)\)",
+    r"|(?P<image>!?)\[(?P<text>(?:\\.|[^\[\]\\])*)\]\((?P<target>[^)\s]*)\)",
     re.DOTALL,
 )
 TEXT_AND_TARGET = re.compile(r"(.*?)\s*<([^<>]+)>", re.DOTALL)
@@ -126,12 +126,11 @@ class Plain:
             if token.map is None or token.map[0] < done:
                 continue
             begin, end = token.map
-            new = self.block(token, lines[begin:end], one_line)
-            if new is None:
-                continue
-            indent = re.match(r"\s*", lines[begin])[0] if token.type != "inline" else ""
-            written += lines[done:begin] + [(indent + line).rstrip() for line in new]
-            done = end
+            indent = re.match(r"\s*", lines[begin])[0]
+            new = self.block(token, [line.removeprefix(indent) for line in lines[begin:end]], one_line)
+            if new is not None:
+                written += lines[done:begin] + [(indent + line).rstrip() for line in new]
+                done = end
         return written + lines[done:]
 
     def block(self, token, lines, one_line):
@@ -201,7 +200,7 @@ class Plain:
         if match["math"]:
             return f"{match['dollars']}{expand(' '.join(match['math'].split()))}{match['dollars']}"
         if match["target"] is not None:
-            return self.link(match["text"], match["target"], image=match.string[: match.start()].endswith("!"))
+            return self.link(match["image"], match["text"], match["target"])
         return match[0]
 
     def role(self, name, content):
@@ -212,7 +211,7 @@ class Plain:
         if name in ("ref", "prf:ref", "numref", "eq", "doc"):
             return self.linked(self.inline(text) or self.inline(self.place(target).text), self.place(target))
         if name == "term":
-            return self.linked(self.inline(text or target), self.place("glossary"))
+            return self.linked(self.inline(text or target), self.place(term_label(target)))
         if name == "math":
             return f"${expand(content)}$"
         raise NoPlainForm(f"there is no plain form for the role {name}; add one to tools/plain_markdown.py.")
@@ -223,11 +222,11 @@ class Plain:
         cited = "; ".join(pattern.format(names_of(entry), entry.fields["year"]) for entry in entries)
         return self.linked(cited if in_text else f"({cited})", self.place("bibliography"))
 
-    def link(self, text, target, image):
+    def link(self, image, text, target):
         if "://" in target or target.startswith(("#", "mailto:")):
-            return f"[{self.inline(text)}]({target})"
+            return f"{image}[{self.inline(text)}]({target})"
         if image:
-            return self.picture(text, target).removeprefix("!")
+            return self.picture(text, target)
         place = self.place(re.sub(r"\.(md|ipynb)$", "", target))
         return self.linked(self.inline(text or place.text), place)
 
@@ -239,7 +238,7 @@ class Plain:
 
     def picture(self, alt, path):
         """Sphinx gathers the pictures of the site in one folder; without a site there are words."""
-        return f"![{alt}]({self.site}/_images/{path.rsplit('/', 1)[-1]})" if self.site else f"!_{alt}_"
+        return f"![{alt}]({self.site}/_images/{path.rsplit('/', 1)[-1]})" if self.site else f"_{alt}_"
 
     def place(self, label):
         label = label.removeprefix("./")

@@ -90,7 +90,7 @@ def build_wheel(folder):
         command = f"from setuptools import build_meta; build_meta.build_wheel({str(Path(folder).resolve())!r})"
         environment = os.environ | {"SOURCE_DATE_EPOCH": "315532800"}
         done = subprocess.run([sys.executable, "-c", command], cwd=work, env=environment, capture_output=True, text=True)
-    if done.returncode:
+    if done.returncode or not Path(folder, wheel_name()).exists():
         raise RuntimeError(f"the wheel of plbook was not built:\n{done.stderr}")
 
 

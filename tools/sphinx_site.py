@@ -6,9 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
-import sessions
-import statements_page
-import status_page
+import made_pages
+import portable
 from docutils import nodes
 from sphinx.util import logging
 from sphinx.util.fileutil import copy_asset
@@ -16,31 +15,57 @@ from sphinx_proof.nodes import NODE_TYPES, unenumerable_node, visit_unenumerable
 
 logger = logging.getLogger(__name__)
 
+COPIES = "notebooks"  # folder of the site
 MATHJAX_PARTS = ["tex-chtml-full.js", "output/chtml/fonts/woff-v2"]
 
 
 def write_pages(app, config):
     """Written before the table of contents, which lists them, is read."""
-    statements_page.write()
-    status_page.write()
-    sessions.write()
+    made_pages.write()
 
 
 def set_theme_options(app, config):
     """Buttons that lead to a repository only where one is known."""
     options = config.html_theme_options
     options["navbar_persistent"] = []  # otherwise a second search bar
-    options["launch_buttons"] = {}
+    options["launch_buttons"] = {}  # the theme's lead to the notebooks in the repository, which only the book can show
     url = os.environ.get("BOOK_REPOSITORY_URL", "")
     if url:
         options["repository_url"] = url
         options["repository_branch"] = os.environ.get("BOOK_REPOSITORY_BRANCH", "main")
         options["use_repository_button"] = True
         options["use_issues_button"] = True
-        options["launch_buttons"] = {
-            "binderhub_url": "https://mybinder.org",
-            "notebook_interface": "jupyterlab",
-        }
+
+
+def colab_url(name):
+    """Where Colab opens the copy of a notebook on the branch of the published site, or None. It knows GitHub only."""
+    url = os.environ.get("BOOK_REPOSITORY_URL", "").rstrip("/")
+    if not url.startswith("https://github.com/"):
+        return None
+    branch = os.environ.get("BOOK_SITE_BRANCH", "gh-pages")
+    return f"https://colab.research.google.com/github/{url.split('/', 3)[3]}/blob/{branch}/{COPIES}/{name}"
+
+
+def offer_copies(app, pagename, templatename, context, doctree):
+    """The buttons of a chapter lead to the copy of its notebook that runs by itself: to download, and on Colab."""
+    name = f"{Path(pagename).name}.ipynb"
+    if context.get("page_source_suffix") != ".ipynb":
+        return
+    for group in context["header_buttons"]:
+        for button in group.get("buttons", []):
+            if button["label"] == "download-source-button":
+                button["url"] = context["pathto"](f"{COPIES}/{name}", 1)
+                button["tooltip"] = "Download the notebook; it runs by itself"
+    if url := colab_url(name):
+        button = {"type": "link", "url": url, "text": "Colab", "icon": "_static/images/logo_colab.png", "label": "colab-button"}
+        group = {"type": "group", "tooltip": "Run this chapter", "icon": "fas fa-rocket", "label": "launch-buttons"}
+        context["header_buttons"].insert(0, group | {"buttons": [button]})
+
+
+def write_copies(app, error):
+    """The notebooks that the buttons lead to."""
+    if error is None:
+        portable.write(Path(app.outdir, COPIES))
 
 
 def copy_mathjax(app):
@@ -134,5 +159,7 @@ def setup(app):
     app.connect("doctree-read", name_contents)
     app.connect("env-get-updated", number_by_chapter, priority=900)  # after Sphinx has numbered
     app.connect("html-page-context", say_why)
+    app.connect("html-page-context", offer_copies, priority=502)  # after the theme has made its buttons
     app.connect("build-finished", empty_fontawesome)
+    app.connect("build-finished", write_copies)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
