@@ -98,15 +98,15 @@ def signature(entry):
     thing = entry.thing
     if inspect.isclass(thing) and (issubclass(thing, Exception) or "__dataclass_fields__" in vars(thing)):
         return entry.name
-    parameters = [str(parameter) for parameter in inspect.signature(thing).parameters.values()]
-    keyword_only = [p.kind is p.KEYWORD_ONLY for p in inspect.signature(thing).parameters.values()]
-    starred = any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(thing).parameters.values())
-    if any(keyword_only) and not starred:
-        parameters.insert(keyword_only.index(True), "*")
-    line = f"{entry.name}({', '.join(parameters)})"
+    line = f"{entry.name}{inspect.signature(thing)}"
     if len(line) <= CODE_WIDTH:
         return line
-    return "\n".join([f"{entry.name}(", *(f"    {parameter}," for parameter in parameters), ")"])
+    parameters = list(inspect.signature(thing).parameters.values())
+    kinds = [parameter.kind for parameter in parameters]
+    shown = [str(parameter) for parameter in parameters]
+    if inspect.Parameter.KEYWORD_ONLY in kinds:
+        shown.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
+    return "\n".join([f"{entry.name}(", *(f"    {part}," for part in shown), ")"])
 
 
 def paragraphs(docstring):
@@ -121,23 +121,23 @@ def paragraphs(docstring):
             yield from [*listed(lines), ""]
         else:
             text = escaped(" ".join(lines))
-            yield from [re.sub(r"^(Cost|Source|Accuracy): ", r"*\1.* ", text), ""]
+            yield from [re.sub(r"^(Cost|Source|Accuracy): ", r"*\1:* ", text), ""]
 
 
 def listed(lines):
     """A list whose items go over several lines."""
+    indent = " " * lines[0].index(" ") + " "
     for line in lines:
         mark, text = re.match(r"((?:- |\d+\. )?)\s*(.*)", line).groups()
-        yield mark + escaped(text) if mark else "  " * 2 + escaped(text)
+        yield mark + escaped(text) if mark else indent + escaped(text)
 
 
 def section(title, text):
     """Args and Raises are lists of names with a text each, Returns is a text."""
-    names = {"Args": "Arguments", "Returns": "Returns", "Raises": "Raises"}
     if title == "Returns":
-        yield from [f"*Returns.* {escaped(' '.join(text.split()))}", ""]
+        yield from [f"*Returns:* {escaped(' '.join(text.split()))}", ""]
         return
-    yield from [f"*{names[title]}.*", ""]
+    yield from [f"*{title.replace('Args', 'Arguments')}:*", ""]
     for item in re.split(r"\n(?! )", text):
         name, meaning = item.split(":", 1)
         yield f"- `{name}`: {escaped(' '.join(meaning.split()))}"
