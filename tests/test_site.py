@@ -12,7 +12,8 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from notebook_environment import ROOT
+from notebook_environment import ROOT, notebooks
+from places import Place, all_places
 
 pytestmark = pytest.mark.site
 
@@ -220,6 +221,45 @@ def test_links_resolve(site):
     assert list(link_findings(site.folder, PAGES)) == []
 
 
+def copy_findings(folder, names):
+    """Chapters whose page does not lead to the published copy of their notebook."""
+    for name in names:
+        page = (folder / "book" / name).with_suffix(".html").read_text(encoding="utf-8")
+        if not (folder / "notebooks" / name).exists():
+            yield f"{name}: no copy"
+        if f'href="../notebooks/{name}"' not in page:
+            yield f"{name}: no link to the copy"
+
+
+def test_every_chapter_offers_its_copy(site):
+    assert list(copy_findings(site.folder, [path.name for path in notebooks()])) == []
+
+
+def place_findings(folder, places):
+    """Links of the portable copies that lead nowhere on the site, or to another number than they say."""
+    pages = {}
+    for label, place in places.items():
+        path = folder / "book" / f"{place.page}.html"
+        if not path.exists():
+            yield f"{label}: no page {place.page}"
+            continue
+        text = pages.setdefault(place.page, path.read_text(encoding="utf-8"))
+        if place.anchor and f'id="{place.anchor}"' not in text:
+            yield f"{label}: no anchor {place.anchor}"
+        number = re.compile(
+            rf'id="{re.escape(place.anchor)}">\s*(?:<span class="eqno">|(?:(?!</figure>).)*?<span class="caption-number">)([^<]+)',
+            re.DOTALL,
+        )
+        if place.text.startswith(("(", "Figure ")):
+            shown = number.search(text)
+            if shown is None or shown[1].strip() != place.text:
+                yield f"{label}: {place.text}, but the site says {shown and shown[1].strip()}"
+
+
+def test_references_of_the_copies_agree_with_the_site(site):
+    assert list(place_findings(site.folder, all_places())) == []
+
+
 def test_the_front_door_leads_to_the_book(site):
     assert 'url=book/index.html"' in (site.folder / "index.html").read_text()
 
@@ -275,6 +315,30 @@ def test_a_fault_is_found(bad_site, text):
 def test_a_dead_link_is_found(bad_site):
     found = sorted(link_findings(bad_site.folder, ["links.html"]))
     assert found == ["links.html: no file for gone.html", "links.html: no place for good.html#b"]
+
+
+def test_a_chapter_without_a_copy_is_found(bad_site):
+    (bad_site.folder / "book").mkdir(exist_ok=True)
+    (bad_site.folder / "book" / "one.html").write_text('<a href="../_sources/book/one.ipynb">a</a>')
+    assert list(copy_findings(bad_site.folder, ["one.ipynb"])) == ["one.ipynb: no copy", "one.ipynb: no link to the copy"]
+
+
+def test_a_wrong_number_of_a_copy_is_found(bad_site):
+    folder = bad_site.folder / "book"
+    folder.mkdir(exist_ok=True)
+    (folder / "two.html").write_text(
+        '<div id="equation-eq-a">\n<span class="eqno">(2.1)<a></a></span></div>'
+        '<figure id="fig-a"><img alt="a"><span class="caption-number">Figure 2.1 </span></figure>'
+    )
+    right = {"eq-a": Place("two", "equation-eq-a", "(2.1)"), "fig-a": Place("two", "fig-a", "Figure 2.1")}
+    assert list(place_findings(bad_site.folder, right)) == []
+    wrong = {
+        "page": Place("three", "", "3. Three"),
+        "anchor": Place("two", "sec-gone", "Gone"),
+        "formula": Place("two", "equation-eq-a", "(2.2)"),
+        "figure": Place("two", "fig-a", "Figure 2.2"),
+    }
+    assert [finding.split(":")[0] for finding in place_findings(bad_site.folder, wrong)] == list(wrong)
 
 
 def test_weight_counts_what_was_loaded(bad_site):
