@@ -45,7 +45,7 @@ def undocumented(things):
 def missing(text, names):
     """Names without exactly one heading and one call on the page."""
     for name in names:
-        heading = rf"^### {re.escape(name.removeprefix('pl.'))}$"
+        heading = rf"^### `{re.escape(name.removeprefix('pl.'))}`$"
         call = rf"^```python\n{re.escape(name)}(\(|$)"
         if len(re.findall(heading, text, re.M)) != 1 or len(re.findall(call, text, re.M)) != 1:
             yield name
@@ -59,7 +59,7 @@ def test_every_public_name_is_on_the_page():
 
 def test_a_missing_name_is_found():
     assert list(missing(page(), ["pl.System", "pl.no_such_thing"])) == ["pl.no_such_thing"]
-    assert list(missing(page().replace("### pl_ratio\n", ""), ["pl.pl_ratio"])) == ["pl.pl_ratio"]
+    assert list(missing(page().replace("### `pl_ratio`\n", ""), ["pl.pl_ratio"])) == ["pl.pl_ratio"]
 
 
 def test_every_public_name_has_a_docstring():
@@ -145,9 +145,7 @@ SHOWN = r"""A claim with w\_1 \* w\_2 and `w_1`.
 
 *Returns:* A tensor.
 
-*Raises:*
-
-- `ValueError`: for NaN.
+*Raises:* `ValueError`: for NaN.
 
 *Cost:* one evaluation.
 """
@@ -155,6 +153,12 @@ SHOWN = r"""A claim with w\_1 \* w\_2 and `w_1`.
 
 def test_a_docstring_becomes_markdown():
     assert "\n".join(api_page.paragraphs(DOCSTRING)) == SHOWN
+
+
+def test_a_record_shows_its_fields_and_properties():
+    lines = list(api_page.described(api_page.Entry("pl.StepConstants", pl.StepConstants)))
+    assert "*Fields:* `jacobian_norm`, `hessian_bound`, `residual_norm`." in lines
+    assert "- `step_size`: 1 / (L\\_F^2 + beta\\_F r0)." in lines
 
 
 @pytest.mark.parametrize(

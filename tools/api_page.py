@@ -34,7 +34,7 @@ MODULES = [
 # Of these modules every public name belongs to the public face; of the others, what plbook itself exports.
 OPEN = ("toys", "networks", "datasets", "charts", "verified", "figures")
 CHAPTERS = re.compile(r"\bchapters? (\d+(?:, \d+)*(?: and \d+)?)")
-CODE_WIDTH = 44  # of a phone
+CODE_WIDTH = 40  # of a phone
 
 INTRODUCTION = """\
 (ch-api)=
@@ -134,14 +134,12 @@ def listed(lines):
 
 def section(title, text):
     """Args and Raises are lists of names with a text each, Returns is a text."""
+    title = title.replace("Args", "Arguments")
     if title == "Returns":
-        yield from [f"*Returns:* {escaped(' '.join(text.split()))}", ""]
-        return
-    yield from [f"*{title.replace('Args', 'Arguments')}:*", ""]
-    for item in re.split(r"\n(?! )", text):
-        name, meaning = item.split(":", 1)
-        yield f"- `{name}`: {escaped(' '.join(meaning.split()))}"
-    yield ""
+        return [f"*Returns:* {escaped(' '.join(text.split()))}", ""]
+    items = [item.split(":", 1) for item in re.split(r"\n(?! )", text)]
+    shown = [f"`{name}`: {escaped(' '.join(meaning.split()))}" for name, meaning in items]
+    return [f"*{title}:* {shown[0]}", ""] if len(shown) == 1 else [f"*{title}:*", "", *(f"- {item}" for item in shown), ""]
 
 
 def members(thing):
@@ -158,12 +156,16 @@ def members(thing):
 
 def described(entry):
     """The lines of one entry."""
-    yield from [f"({entry.label})=", f"### {entry.name.removeprefix('pl.')}", ""]
+    yield from [f"({entry.label})=", f"### `{entry.name.removeprefix('pl.')}`", ""]
     yield from ["```python", signature(entry), "```", ""]
     yield from paragraphs(entry.thing.__doc__)
-    if inspect.isclass(entry.thing):
-        for name, docstring in members(entry.thing):
-            yield f"- `{name}`: {escaped(' '.join(inspect.cleandoc(docstring).split()))}"
+    if not inspect.isclass(entry.thing):
+        return
+    if fields := vars(entry.thing).get("__dataclass_fields__"):
+        yield from [f"*Fields:* {', '.join(f'`{name}`' for name in fields)}.", ""]
+    if own := list(members(entry.thing)):
+        yield from ["*Properties and methods:*", ""]
+        yield from [f"- `{name}`: {escaped(' '.join(inspect.cleandoc(docstring).split()))}" for name, docstring in own]
         yield ""
 
 
