@@ -262,12 +262,12 @@ PLAIN = {
     "```{prf:theorem} Theorem 1 (first), corrected\n:label: t\n\nYes.\n```": "> **Theorem 1 (first), corrected.**\n>\n> Yes.",
     ":::{exercise} Pencil: it\n:label: ex-one\n:nonumber:\n\nShow.\n:::": "> **Exercise (Pencil: it).**\n>\n> Show.",
     ":::{solution} ex-one\n:class: dropdown\n\nDone.\n:::": (
-        "<details>\n<summary>Solution (Pencil: $\\mathbb{R}$)</summary>\n\nDone.\n\n</details>"
+        "<details>\n<summary><strong>Solution (Pencil: $\\mathbb{R}$)</strong></summary>\n\nDone.\n\n</details>"
     ),
     ":::{admonition} Proof of `f` and PL\\*, $a < b$\n:class: dropdown\n\n$$\na\n$$\n:::": (
-        "<details>\n<summary>Proof of <code>f</code> and PL*, $a < b$</summary>\n\n$$\na\n$$\n\n</details>"
+        "<details>\n<summary><strong>Proof of <code>f</code> and PL*, $a < b$</strong></summary>\n\n$$\na\n$$\n\n</details>"
     ),
-    "```{dropdown} More\nText.\n```": "<details>\n<summary>More</summary>\n\nText.\n\n</details>",
+    "```{dropdown} More\nText.\n```": "<details>\n<summary><strong>More</strong></summary>\n\nText.\n\n</details>",
     "```{note}\nText.\n```": "> **Note.**\n>\n> Text.",
     "::::{admonition} Outer\n:::{prf:remark} Inner\n{eq}`eq-one`\n:::\n::::": (
         "> **Outer.**\n>\n> > **Remark (Inner).**\n> >\n> > (1.1)"

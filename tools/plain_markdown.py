@@ -186,7 +186,7 @@ class Plain:
     def folded(self, title, body, one_line):
         """What opens on a click; the blank lines let Markdown be read inside."""
         summary = html_text(self.inline(title))
-        return ["<details>", f"<summary>{summary}</summary>", "", *self.lines(body, one_line), "", "</details>"]
+        return ["<details>", f"<summary><strong>{summary}</strong></summary>", "", *self.lines(body, one_line), "", "</details>"]
 
     def inline(self, source):
         """Roles, links and formulas within a paragraph."""
