@@ -107,13 +107,17 @@ def places():
     return made | all_places()
 
 
-@pytest.mark.parametrize("site", ["", SITE])
 @pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.name)
-def test_a_copy_is_plain_and_complete(path, site, places):
+def test_a_copy_is_plain_and_complete(path, places):
     original = nbformat.read(path, as_version=4)
-    copy = portable.portable(original, plain_markdown.Plain(places, site))
+    copy = portable.portable(original, plain_markdown.Plain(places, SITE))
     assert list(findings(original, copy)) == []
-    assert ("](" + SITE in "".join(markdown(copy).values())) == bool(site)
+    assert f"]({SITE}" in "".join(markdown(copy).values())
+
+
+def test_without_an_address_there_are_no_links(places):
+    copy = portable.portable(nbformat.read(notebooks()[0], as_version=4), plain_markdown.Plain(places))
+    assert "](" not in "".join(markdown(copy).values())
 
 
 BOOK_TEXT = """\

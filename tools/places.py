@@ -2,13 +2,12 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import nbformat
 from notebook_environment import ROOT
 
-# In the order of the text: a label before its heading, a box with its label, a numbered formula.
-SECTION = re.compile(r"^\((?P<section>[\w-]+)\)=\n+#+ +(?P<heading>.+)$", re.MULTILINE)
+# A label before a heading or a note in the margin, a box with its label, a numbered formula.
+SECTION = re.compile(r"^\((?P<section>[\w-]+)\)=$(?:\n+#+ +(?P<heading>.+)$)?", re.MULTILINE)
 BOX = re.compile(r"^[:`]{3,}\{(?P<kind>prf:\w+|exercise)\} *(?P<title>.*)\n(?::\w+:.*\n)*?:label: (?P<box>[\w-]+)$", re.MULTILINE)
 FORMULA = re.compile(r"\$\$ *\((?P<formula>[\w-]+)\)$", re.MULTILINE)
 DEFINED = (SECTION, BOX, FORMULA)
@@ -18,7 +17,7 @@ TERM = re.compile(r"^(?! |:)(.+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Place:
-    """What a label stands for: a page of the site, an anchor on it ("" for its top), and the words of a link to it."""
+    """What a label stands for: a page of the book, an anchor on it ("" for its top), and the words of a link to it."""
 
     page: str
     anchor: str
@@ -73,7 +72,7 @@ def places_of(page, texts, figures):
         for match in matches:
             parts = match.groupdict()
             if "section" in parts:
-                found[parts["section"]] = Place(page, parts["section"], parts["heading"])
+                found[parts["section"]] = Place(page, parts["section"], parts["heading"] or "")
             elif "box" in parts:
                 found[parts["box"]] = Place(page, parts["box"], statement_name(parts["kind"], parts["title"].strip()))
             else:
@@ -85,12 +84,19 @@ def places_of(page, texts, figures):
     return found
 
 
-def all_places(folder=ROOT / "book"):
+def pages():
+    """Name and file of every page of the book, in its order: "teaching/guide" and book/teaching/guide.md."""
+    contents = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    for name in re.findall(r"(?:root|file): book/(\S+)", contents):
+        yield name, next(path for ending in (".ipynb", ".md") if (path := ROOT / "book" / f"{name}{ending}").exists())
+
+
+def all_places():
     """label or page name -> Place, for the whole book."""
     found = {}
-    for path in sorted([*Path(folder).glob("*.md"), *Path(folder).glob("*.ipynb")]):
+    for name, path in pages():
         texts, figures = page_texts(path)
         title = re.search(r"^# +(.+)$", "\n".join(texts), re.MULTILINE)
-        found[path.stem] = Place(path.stem, "", title[1] if title else path.stem)
-        found |= places_of(path.stem, texts, figures)
+        found[name] = Place(name, "", title[1])
+        found |= places_of(name, texts, figures)
     return found
