@@ -109,7 +109,7 @@ MISTAKES = [
     ("ps2", "radius-answer", {"math.sqrt(lambda_0) - math.sqrt(mu)": "lambda_0 - mu"}, "radius-test", 1, "eigenvalues"),
     ("ps2", "radius-answer", {"(math.sqrt(lambda_0) - math.sqrt(mu))": "math.sqrt(lambda_0 - mu)"}, "radius-test", 1, "difference of the roots"),
     ("ps2", "joint-answer", {".norm()": ".max()"}, "joint-test", 1, MAX_NORM),
-    ("ps2", "joint-answer", {".norm()": ".max() * len(hessians) ** 0.5"}, "joint-test", 2, "True"),
+    ("ps2", "joint-answer", {"torch": "len(hessians) ** 0.5 * torch", ".norm()": ".max()"}, "joint-test", 2, "True"),
     ("ps2", "joint-answer", {".norm()": ".sum()"}, "joint-test", 2, "True"),
     ("ps2", "bent-answer", {"c.norm()": "c.max()"}, "beta-test", 1, MAX_NORM),
     ("ps2", "bent-answer", {"c.norm()": "2 * c.max()"}, "beta-test", 1, "not the smallest"),
