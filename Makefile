@@ -4,16 +4,18 @@ BIN := .venv/bin
 READY := .venv/.ready
 LAB_READY := .venv/.lab-ready
 
-.PHONY: help book test lab notebooks stress refresh clean
+.PHONY: help book test lab notebooks assignments solutions stress refresh clean
 
 help:
-	@echo 'make book     build the site into _build/html'
-	@echo 'make test     build the site, run every test and re-run every notebook'
-	@echo 'make lab      open the notebooks in JupyterLab, with their statements and proofs set as in the book'
-	@echo 'make notebooks  copy the notebooks to _build/notebooks, for plain Jupyter and Colab'
-	@echo 'make stress   run the stress suites in full and store their records in tests/stress'
-	@echo 'make refresh  execute all notebooks again and store their outputs'
-	@echo 'make clean    delete the site and the caches (.venv stays)'
+	@echo 'make book         build the site into _build/html'
+	@echo 'make test         build the site, run every test and re-run every notebook'
+	@echo 'make lab          open the notebooks in JupyterLab, with their statements and proofs set as in the book'
+	@echo 'make notebooks    copy the notebooks to _build/notebooks, for plain Jupyter and Colab'
+	@echo 'make assignments  the problem sets for students, in _build/assignments (make book deletes it)'
+	@echo 'make solutions    their executed solutions, for the instructor'
+	@echo 'make stress       run the stress suites in full and store their records in tests/stress'
+	@echo 'make refresh      execute all notebooks again and store their outputs'
+	@echo 'make clean        delete the site and the caches (.venv stays)'
 
 # The stamp is written last, so an interrupted install is taken up again.
 $(READY): requirements.txt pyproject.toml
@@ -50,6 +52,12 @@ stress: $(READY)
 
 refresh: $(READY)
 	$(BIN)/python tools/refresh.py
+
+assignments: $(READY)
+	$(BIN)/python assignments/problem_sets.py release
+
+solutions: $(READY)
+	$(BIN)/python assignments/problem_sets.py solutions
 
 clean:
 	rm -rf _build .cache .pytest_cache .hypothesis book/api.md book/statements.md book/status.md book/teaching/minutes.md
