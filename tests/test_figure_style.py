@@ -144,7 +144,7 @@ def alike(colors, eye, apart=APART):
 
 def dark_colors():
     """The colors of the explorables on a dark ground."""
-    css = (ROOT / "book" / "_static" / "explorables" / "landscape.css").read_text(encoding="utf-8")
+    css = (ROOT / "book" / "_static" / "explorables" / "explorable.css").read_text(encoding="utf-8")
     block = re.search(r'html\[data-theme="dark"\] \.explorable \{(.*?)\}', css, flags=re.S)[1]
     return dict(re.findall(r"--([\w-]+): (#\w{6});", block))
 
