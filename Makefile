@@ -36,7 +36,7 @@ book: $(READY)
 test: book
 	$(BIN)/python -m pytest
 
-# JupyterLab comes only when asked for; the book and the tests do without.
+# The extension of JupyterLab comes only when asked for; the book and the tests do without.
 $(LAB_READY): requirements-lab.txt $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-lab.txt
 	@touch $@
