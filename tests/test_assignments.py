@@ -16,7 +16,7 @@ from nbgrader.api import Gradebook
 from nbgrader.converters import Autograde, GenerateFeedback
 from nbgrader.converters.base import NbGraderException
 from nbgrader.utils import determine_grade
-from notebook_environment import ROOT
+from notebook_environment import ROOT, notebooks
 
 # nbgrader's grade book makes SQLAlchemy 2.1 warn when it adds a submission; what it stores is right.
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")
@@ -312,8 +312,14 @@ def test_points_are_read_from_the_last_expression():
 # What must not get out.
 
 
+@cache
+def chapters():
+    """All that the chapters say."""
+    return "\n".join(notebook_text(path.read_text(encoding="utf-8")) for path in notebooks())
+
+
 def secrets(name):
-    """The lines of the solutions and of the hidden tests that are long enough to be told from others."""
+    """The lines of the solutions and of the hidden tests that are long enough to be told from others, and in no chapter."""
     lines, public = [], "\n".join(cell.source for cell in source(name).cells if not cell.metadata.get("nbgrader", {}).get("grade"))
     for cell in source(name).cells:
         regions = re.findall(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)\s*### END", cell.source, re.S)
@@ -321,7 +327,7 @@ def secrets(name):
             regions, public = [cell.source], public.replace(cell.source, "")
         lines += [line.strip() for region in regions for line in region.split("\n")]
         public = re.sub(r"### BEGIN SOLUTION.*?### END SOLUTION", "", public, flags=re.S)
-    return {line for line in lines if len(line) > 30 and line not in public}
+    return {line for line in lines if len(line) > 30 and line not in public and line not in chapters()}
 
 
 def notebook_text(content):
