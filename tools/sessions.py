@@ -160,7 +160,7 @@ def measure():
             resources={"metadata": {"path": str(ROOT / "book")}},
         )
         client.execute()
-        record[f"{chapter:02}"] = {name: math.ceil(10 * spent[name]) / 10 for name in sorted(names)}
+        record[f"{chapter:02}"] = {name: max(1, math.ceil(10 * spent[name])) / 10 for name in sorted(names)}
     CELL_TIMES.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
