@@ -5,7 +5,7 @@
   const { show, element, path, buildFrame, drawPowers, buildKey, buildHandle, onArrows, buildWords } = Explorable;
   const { equations, multiples, times, maxSteps, converged, diverged, rows } = PHASES;
   // The frames of both plots, in the units of their viewBox.
-  const MAP = { width: 400, height: 352, left: 58, right: 394, top: 24, bottom: 312 };
+  const MAP = { width: 400, height: 356, left: 58, right: 394, top: 24, bottom: 312 };
   const FALL = { width: 400, height: 290, left: 52, right: 388, top: 12, bottom: 246 };
   const [WIDE, HIGH] = [(MAP.right - MAP.left) / multiples.length, (MAP.bottom - MAP.top) / rows.length];
   const LAST_FACTOR = Math.log(multiples.at(-1) / multiples[0]) / (multiples.length - 1);
