@@ -9,7 +9,7 @@ import pytest
 import refresh
 import torch
 from plbook.figures import style
-from test_site import VIEWS, Visit, browser, reader_of, site  # noqa: F401 (fixtures)
+from site_reader import VIEWS
 from torch.func import hessian, vmap
 
 import plbook as pl
@@ -51,21 +51,15 @@ JUDGE = "([name, settings]) => settings.map(one => Landscape.judge(Landscape.SYS
 
 
 @contextmanager
-def opened(site, width=1280, scheme="light", *, at=PAGE, **options):  # noqa: F811
-    context = site.browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
-    page = context.new_page()
-    visit = Visit(page, site.base)
-    page.goto(site.base + at)
-    try:
+def opened(site, *view, at=PAGE, **options):
+    with site.opened(at, *view, **options) as page:
         yield page
         # Without scripts, those that the page asks for early are cancelled.
-        assert visit.findings == [] or not options.get("java_script_enabled", True)
-    finally:
-        context.close()
+        assert page.visit.findings == [] or not options.get("java_script_enabled", True)
 
 
 @pytest.fixture(scope="module")
-def page(site):  # noqa: F811
+def page(site):
     with opened(site) as page:
         yield page
 
@@ -258,7 +252,7 @@ def shown(page):
     })""")
 
 
-def test_the_arrow_keys_move_the_start(site):  # noqa: F811
+def test_the_arrow_keys_move_the_start(site):
     with opened(site) as page:
         before = shown(page)
         page.keyboard.press("Tab")
@@ -278,7 +272,7 @@ def test_the_arrow_keys_move_the_start(site):  # noqa: F811
 
 
 @pytest.mark.parametrize("width, touch", [(1280, False), (375, True)])
-def test_a_pointer_moves_the_start(site, width, touch):  # noqa: F811
+def test_a_pointer_moves_the_start(site, width, touch):
     with opened(site, width, has_touch=touch) as page:
         page.locator(".start").scroll_into_view_if_needed()
         before, box = shown(page), page.locator(".start").bounding_box()
@@ -295,7 +289,7 @@ def test_a_pointer_moves_the_start(site, width, touch):  # noqa: F811
         assert shown(page)["start"] != dragged["start"]
 
 
-def test_sliders_and_systems_change_what_is_shown(site):  # noqa: F811
+def test_sliders_and_systems_change_what_is_shown(site):
     with opened(site) as page:
         for slider in ("multiple", "mu", "radius", "epsilon"):
             before = shown(page)
@@ -309,7 +303,7 @@ def test_sliders_and_systems_change_what_is_shown(site):  # noqa: F811
             assert bool(page.locator(".map .singularCurve").get_attribute("d")) == (name in ("folds", "bumpyValley"))
 
 
-def test_the_first_view_comes_back(site):  # noqa: F811
+def test_the_first_view_comes_back(site):
     with opened(site) as page:
         before = shown(page)
         page.focus("[name=mu]")
@@ -321,7 +315,7 @@ def test_the_first_view_comes_back(site):  # noqa: F811
         assert shown(page) == before
 
 
-def test_a_start_that_is_a_solution_is_drawn(site):  # noqa: F811
+def test_a_start_that_is_a_solution_is_drawn(site):
     """Its loss is 0, which has no logarithm and by which nothing can be divided."""
     with opened(site) as page:
         page.focus(".start")
@@ -332,13 +326,13 @@ def test_a_start_that_is_a_solution_is_drawn(site):  # noqa: F811
         assert "NaN" not in str(seen) and "Infinity" not in str(seen)
 
 
-def test_nothing_moves_by_itself(site):  # noqa: F811
+def test_nothing_moves_by_itself(site):
     with opened(site, reduced_motion="reduce") as page:
         page.check("[value=folds]")
         assert page.evaluate("document.querySelector('.explorable').getAnimations({subtree: true}).length") == 0
 
 
-def test_steps_that_are_too_long_are_shown_to_diverge(site):  # noqa: F811
+def test_steps_that_are_too_long_are_shown_to_diverge(site):
     with opened(site) as page:
         page.check("[value=wells]")
         page.focus("[name=multiple]")
@@ -372,7 +366,7 @@ def test_it_follows_the_theme(page):
 
 
 @pytest.mark.parametrize("width, scheme", VIEWS)
-def test_without_scripts_there_is_a_picture(site, width, scheme):  # noqa: F811
+def test_without_scripts_there_is_a_picture(site, width, scheme):
     with opened(site, width, scheme, java_script_enabled=False) as page:
         picture = page.locator(".explorable img")
         assert picture.is_visible() and len(picture.get_attribute("alt")) > 100
@@ -380,7 +374,7 @@ def test_without_scripts_there_is_a_picture(site, width, scheme):  # noqa: F811
         assert page.locator(".explorable figcaption").is_visible() and not page.locator(".start").count()
 
 
-def test_with_scripts_the_picture_is_not_loaded(site):  # noqa: F811
+def test_with_scripts_the_picture_is_not_loaded(site):
     files = site.look(PAGE, 375, "light").files
     assert "_static/explorables/landscape.js" in files and "_static/explorables/landscape.png" not in files
     assert site.weight([name for name in files if "explorables" in name]) < 40_000

@@ -5,7 +5,7 @@ import tomllib
 import pytest
 import yaml
 from notebook_environment import ROOT
-from test_site import Visit, browser, reader_of, site  # noqa: F401 (fixtures)
+from site_reader import Visit
 
 PAGE = "book/01-introduction.html"
 TO_STATEMENT = "article a.internal[href$='#thm-6']"
@@ -31,7 +31,7 @@ def test_every_page_has_a_reason():
 
 
 @pytest.mark.site
-def test_the_foot_of_a_page_says_why_to_go_on(site):  # noqa: F811
+def test_the_foot_of_a_page_says_why_to_go_on(site):
     reasons = tomllib.loads((ROOT / "book" / "path.toml").read_text())
     text = (site.folder / "book" / "05-techniques.html").read_text()
     foot = text[text.index('class="prev-next-area"'):]
@@ -39,7 +39,7 @@ def test_the_foot_of_a_page_says_why_to_go_on(site):  # noqa: F811
 
 
 @pytest.fixture
-def opened(site):  # noqa: F811
+def opened(site):
     contexts = []
 
     def open_page(name=PAGE, **options):
@@ -114,7 +114,7 @@ def test_nothing_is_shown_where_there_is_nothing_to_show(opened):
 
 @pytest.mark.site
 @pytest.mark.parametrize("width", [1000, 1100, 1199, 1200])
-def test_refreshers_fit_beside_the_text_or_into_it(site, width):  # noqa: F811
+def test_refreshers_fit_beside_the_text_or_into_it(site, width):
     """Between a phone and a wide screen the theme's margins would push the page sideways."""
     context = site.browser.new_context(viewport={"width": width, "height": 900})
     page = context.new_page()

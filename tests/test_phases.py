@@ -10,8 +10,8 @@ import phases
 import pytest
 import torch
 from plbook.figures import style
+from site_reader import VIEWS
 from test_explorables import opened
-from test_site import VIEWS, browser, reader_of, site  # noqa: F401 (fixtures)
 
 import plbook as pl
 
@@ -261,13 +261,13 @@ def changed(before, after):
 
 
 @pytest.fixture(scope="module")
-def page(site):  # noqa: F811
+def page(site):
     with opened(site, at=PAGE) as page:
         yield page
 
 
 @pytest.mark.site
-def test_the_arrow_keys_go_from_field_to_field(site):  # noqa: F811
+def test_the_arrow_keys_go_from_field_to_field(site):
     with opened(site, at=PAGE) as page:
         before = shown(page)
         assert "Width 64, step size 1.04" in before["field"]
@@ -294,7 +294,7 @@ def test_one_tab_stop_leads_to_all_fields(page):
 
 @pytest.mark.site
 @pytest.mark.parametrize("width, touch", [(1280, False), (375, True)])
-def test_a_pointer_chooses_a_field(site, width, touch):  # noqa: F811
+def test_a_pointer_chooses_a_field(site, width, touch):
     with opened(site, width, at=PAGE, has_touch=touch) as page:
         page.locator(".map").scroll_into_view_if_needed()
         before, box = shown(page), page.locator(".map svg rect.frame").bounding_box()
@@ -366,7 +366,7 @@ def test_the_data_of_the_page_are_the_stored_ones(page):
 
 
 @pytest.mark.site
-def test_it_is_read_from_a_file_too(site):  # noqa: F811
+def test_it_is_read_from_a_file_too(site):
     """A page that is opened without a server may load scripts, though not fetch data."""
     context = site.browser.new_context()
     page = context.new_page()
@@ -376,7 +376,7 @@ def test_it_is_read_from_a_file_too(site):  # noqa: F811
 
 
 @pytest.mark.site
-def test_it_follows_the_theme_in_the_colors_of_the_house(site):  # noqa: F811
+def test_it_follows_the_theme_in_the_colors_of_the_house(site):
     colors = {"measured": style.MEASURED, "theory": style.THEORY, "faint": style.FAINT}
     root = "getComputedStyle(document.querySelector('.explorable'))"
     seen = {}
@@ -392,7 +392,7 @@ def test_it_follows_the_theme_in_the_colors_of_the_house(site):  # noqa: F811
 
 @pytest.mark.site
 @pytest.mark.parametrize("width, scheme", VIEWS)
-def test_without_scripts_there_is_a_picture(site, width, scheme):  # noqa: F811
+def test_without_scripts_there_is_a_picture(site, width, scheme):
     with opened(site, width, scheme, at=PAGE, java_script_enabled=False) as page:
         picture = page.locator(".explorable img")
         assert picture.is_visible() and len(picture.get_attribute("alt")) > 100
@@ -401,7 +401,7 @@ def test_without_scripts_there_is_a_picture(site, width, scheme):  # noqa: F811
 
 
 @pytest.mark.site
-def test_with_scripts_the_picture_is_not_loaded(site):  # noqa: F811
+def test_with_scripts_the_picture_is_not_loaded(site):
     files = site.look(PAGE, 375, "light").files
     assert "_static/explorables/phases-data.js" in files and "_static/explorables/phases.png" not in files
     assert site.weight([name for name in files if "explorables" in name]) < 150_000
