@@ -6,11 +6,14 @@ import re
 import tomllib
 from pathlib import Path
 
+import chromium
 import made_pages
 import portable
+import printed
 from docutils import nodes
 from sphinx.util import logging
 from sphinx.util.fileutil import copy_asset
+from sphinx_proof.domain import ProofDomain
 from sphinx_proof.nodes import NODE_TYPES, unenumerable_node, visit_unenumerable_node
 
 logger = logging.getLogger(__name__)
@@ -29,6 +32,7 @@ def set_theme_options(app, config):
     options = config.html_theme_options
     options["navbar_persistent"] = []  # otherwise a second search bar
     options["launch_buttons"] = {}  # the theme's lead to the notebooks in the repository, which only the book can show
+    config.html_search_scorer = str(Path(__file__).with_name("search_scorer.js"))
     url = os.environ.get("BOOK_REPOSITORY_URL", "")
     if url:
         options["repository_url"] = url
@@ -84,6 +88,19 @@ def empty_fontawesome(app, error):
         path.write_text("") if path.suffix == ".js" else path.unlink()
 
 
+class Statements(ProofDomain):
+    """Statements under their titles, so that the search finds them, and other books by intersphinx."""
+
+    def get_objects(self):
+        for label, entry in self.env.proof_list.items():
+            yield entry["title"], entry["title"], entry["realtype"], entry["docname"], label, 1
+
+
+def words(text):
+    """A title as one may type it into a search: \\(_\\epsilon\\) is _epsilon."""
+    return re.sub(r"\\[()]|\\|<.*?>", "", text)
+
+
 def title_statements(app, document):
     """Statements carry the paper's own numbers: "Theorem 1 (...)", or "Proposition (name)" for ours."""
     for node in document.findall(lambda node: isinstance(node, tuple(NODE_TYPES.values()))):
@@ -97,6 +114,7 @@ def title_statements(app, document):
         elif not re.match(rf"{word}\b", title.astext()):
             title.insert(0, nodes.Text(f"{word} ("))
             title += nodes.Text(")")
+        app.env.proof_list[node["label"]]["title"] = words(title.astext())
 
 
 def name_contents(app, document):
@@ -135,6 +153,29 @@ def say_why(app, page, template, context, doctree):
             context[f"{side}_title"] = f'{context[side]["title"]}<span class="why">{reasons[name]}</span>'
 
 
+def name_page(app, page, template, context, document):
+    """The title in the browser's tab is not drawn by MathJax."""
+    context["title"] = words(context.get("title", ""))
+
+
+def name_search_results(app):
+    """Neither are those of the search's results."""
+    titles = app.builder.indexer._titles
+    titles.update({name: words(title) for name, title in titles.items()})
+    return []
+
+
+def in_order(env, page):
+    """A page and all pages below it, in the order of the table of contents."""
+    return [page, *(name for below in env.toctree_includes.get(page, []) for name in in_order(env, below))]
+
+
+def print_book(app, error):
+    """The PDF is a part of the site; without Chromium, no page has a link to it."""
+    if error is None:
+        printed.write(Path(app.outdir), in_order(app.env, app.config.root_doc), Path(app.srcdir, ".cache", "printed"))
+
+
 def remove_thebe(app):
     """Live code is not offered; Jupyter Book loads its script all the same, and it fails on every page."""
     for listeners in app.events.listeners.values():
@@ -148,8 +189,12 @@ def setup(app):
     app.setup_extension("sphinx_proof")
     app.setup_extension("sphinx_thebe")
     app.add_node(unenumerable_node, override=True, html=(visit_unenumerable_node, depart_statement))
+    app.add_domain(Statements, override=True)
     app.add_css_file("plbook.css")
     app.add_js_file("previews.js", loading_method="defer")
+    app.add_js_file("plbook.js", loading_method="defer")
+    if chromium.program():
+        app.tags.add("printed")
     app.set_html_assets_policy("always")  # the side bar has formulas on pages that have none
     remove_thebe(app)
     app.connect("config-inited", write_pages, priority=100)
@@ -159,7 +204,10 @@ def setup(app):
     app.connect("doctree-read", name_contents)
     app.connect("env-get-updated", number_by_chapter, priority=900)  # after Sphinx has numbered
     app.connect("html-page-context", say_why)
+    app.connect("html-page-context", name_page)
     app.connect("html-page-context", offer_copies, priority=502)  # after the theme has made its buttons
+    app.connect("html-collect-pages", name_search_results)
     app.connect("build-finished", empty_fontawesome)
     app.connect("build-finished", write_copies)
+    app.connect("build-finished", print_book, priority=900)  # after all files are in place
     return {"parallel_read_safe": True, "parallel_write_safe": True}

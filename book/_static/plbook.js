@@ -1,0 +1,18 @@
+"use strict";
+(() => {
+  // A page is printed as it is in the light, whatever the theme.
+  const root = document.documentElement;
+  let theme;
+  addEventListener("beforeprint", () => { theme = root.dataset.theme; root.dataset.theme = "light"; });
+  addEventListener("afterprint", () => { root.dataset.theme = theme; });
+
+  // What scrolls sideways can be reached by the keyboard.
+  function markScrolling() {
+    for (const box of document.querySelectorAll(".bd-content :is(pre, table, div.math, mjx-container[display])")) {
+      if (box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX === "auto") box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  }
+  addEventListener("load", () => MathJax.startup.promise.then(markScrolling));
+  addEventListener("resize", markScrolling);
+})();
