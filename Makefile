@@ -4,13 +4,14 @@ BIN := .venv/bin
 READY := .venv/.ready
 LAB_READY := .venv/.lab-ready
 
-.PHONY: help book test lab notebooks assignments solutions stress refresh clean
+.PHONY: help book test lab notebooks student-notebooks assignments solutions stress refresh clean
 
 help:
 	@echo 'make book         build the site into _build/html'
 	@echo 'make test         build the site, run every test and re-run every notebook'
 	@echo 'make lab          open the notebooks in JupyterLab, with their statements and proofs set as in the book'
 	@echo 'make notebooks    copy the notebooks to _build/notebooks, for plain Jupyter and Colab'
+	@echo 'make student-notebooks  the same without the solutions of the exercises, in _build/student-notebooks'
 	@echo 'make assignments  the problem sets for students, in _build/assignments (make book deletes it)'
 	@echo 'make solutions    their executed solutions, for the instructor'
 	@echo 'make stress       run the stress suites in full and store their records in tests/stress'
@@ -46,6 +47,9 @@ lab: $(LAB_READY)
 
 notebooks: $(READY)
 	$(BIN)/python tools/portable.py
+
+student-notebooks: $(READY)
+	$(BIN)/python tools/portable.py --without-solutions
 
 stress: $(READY)
 	$(BIN)/python tests/run_stress.py

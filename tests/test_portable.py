@@ -367,13 +367,40 @@ def test_the_archive_holds_the_notebooks_and_a_wheel_of_plbook_alone(tmp_path, m
     monkeypatch.setattr(portable, "notebooks", lambda: notebooks()[:1])
     portable.write(tmp_path / "copies")
     names = {notebooks()[0].name, portable.wheel_name()}
-    assert {path.name for path in (tmp_path / "copies").iterdir()} == names | {portable.ARCHIVE}
-    with zipfile.ZipFile(tmp_path / "copies" / portable.ARCHIVE) as archive:
-        assert {name.removeprefix("plbook-notebooks/") for name in archive.namelist()} == names
+    assert {path.name for path in (tmp_path / "copies").iterdir()} == names | {"copies.zip"}
+    with zipfile.ZipFile(tmp_path / "copies" / "copies.zip") as archive:
+        assert {name.removeprefix("plbook-copies/") for name in archive.namelist()} == names
     with zipfile.ZipFile(tmp_path / "copies" / portable.wheel_name()) as wheel:
         modules = {name for name in wheel.namelist() if ".dist-info/" not in name}
         assert modules == {path.relative_to(ROOT).as_posix() for path in (ROOT / "plbook").rglob("*.py")}
     assert not any((ROOT / name).exists() for name in ("build", "dist"))
+
+
+def solution_lines(notebook):
+    """The longer lines of the solutions that stand nowhere else in the notebook."""
+    text = "\n".join(markdown(notebook).values())
+    rest = re.sub(r"^(:{3,}|`{3,})\{solution\}.*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)
+    rest += "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    # Lines without formulas and references, which stay as they are.
+    return {line for line in map(str.strip, text.splitlines()) if len(line) > 30 and line not in rest and not set(line) & set("`{}[]$\\")}
+
+
+def leaks(copy, lines):
+    text = "\n".join(cell.source for cell in copy.cells)
+    return {line for line in lines if line in text}
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.name)
+def test_students_get_the_exercises_without_the_solutions(path, places):
+    notebook = nbformat.read(path, as_version=4)
+    lines, exercises = solution_lines(notebook), "\n".join(markdown(notebook).values()).count("{exercise}")
+    copy = portable.portable(notebook, plain_markdown.Plain(places, solutions=False))
+    text = "\n".join(cell.source for cell in copy.cells)
+    assert leaks(copy, lines) == set() and "<strong>Solution" not in text
+    assert text.count("**Exercise (") == exercises
+    complete = portable.portable(notebook, plain_markdown.Plain(places))
+    text = "\n".join(cell.source for cell in complete.cells)
+    assert leaks(complete, lines) == lines and ("<strong>Solution" in text) == bool(exercises), "the copies with solutions have them"
 
 
 def test_a_wheel_that_cannot_be_built_is_an_error(tmp_path, monkeypatch):

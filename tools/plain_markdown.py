@@ -109,10 +109,11 @@ class Plain:
     """Turns the Markdown of one page into plain Markdown.
 
     `places` is what labels lead to; `site` the address of the site, "" for none: then links become text.
+    Solutions of exercises can be left out.
     """
 
-    def __init__(self, places, site=""):
-        self.places, self.site = places, site.rstrip("/")
+    def __init__(self, places, site="", *, solutions=True):
+        self.places, self.site, self.solutions = places, site.rstrip("/"), solutions
 
     def text(self, source):
         """A cell or the body of a directive."""
@@ -170,6 +171,8 @@ class Plain:
             return quoted(self.titled(argument, body))
         if name == "exercise" or name.startswith("prf:"):
             return quoted(self.titled(statement_name(name, argument) + ".", body))
+        if name == "solution" and not self.solutions:
+            return []
         if name == "solution":
             return self.folded(re.sub("^Exercise", "Solution", self.place(argument).text), body, one_line)
         if name in ADMONITIONS | {"dropdown"}:

@@ -1,6 +1,6 @@
 """Copies of the notebooks that run by themselves, in plain Jupyter and on Colab: plain Markdown, and a first cell that installs plbook.
 
-Usage: python tools/portable.py [folder]. Variables of the environment: BOOK_SITE_URL, where links to other pages lead;
+Usage: python tools/portable.py [--without-solutions]. Variables of the environment: BOOK_SITE_URL, where links to other pages lead;
 BOOK_REPOSITORY_URL, from where the first cell installs plbook. Without it a wheel beside the notebook is installed.
 """
 
@@ -21,7 +21,7 @@ from places import all_places
 from plain_markdown import Plain, emphasized
 
 FOLDER = ROOT / "_build" / "notebooks"
-ARCHIVE = "notebooks.zip"
+STUDENTS = ROOT / "_build" / "student-notebooks"
 FOLDED_TAGS = {"hide-input", "remove-cell"}
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "plbook")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same files give the same archive
@@ -96,19 +96,19 @@ def build_wheel(folder):
 
 def pack(folder):
     """All notebooks and the wheel in one archive."""
-    with zipfile.ZipFile(folder / ARCHIVE, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(folder / f"{folder.name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted([*folder.glob("*.ipynb"), folder / wheel_name()]):
-            entry = zipfile.ZipInfo(f"plbook-notebooks/{path.name}", date_time=EPOCH)
+            entry = zipfile.ZipInfo(f"plbook-{folder.name}/{path.name}", date_time=EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, path.read_bytes())
 
 
-def write(folder=FOLDER):
-    """The copies of all notebooks, the wheel and the archive of both."""
+def write(folder, *, solutions=True):
+    """The copies of all notebooks, the wheel and the archive of both; for students without the solutions of the exercises."""
     folder = Path(folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    plain = Plain(all_places(), os.environ.get("BOOK_SITE_URL", ""))
+    plain = Plain(all_places(), os.environ.get("BOOK_SITE_URL", ""), solutions=solutions)
     for path in notebooks():
         copy = portable(nbformat.read(path, as_version=4), plain, os.environ.get("BOOK_REPOSITORY_URL", ""))
         nbformat.write(copy, folder / path.name)
@@ -118,4 +118,7 @@ def write(folder=FOLDER):
 
 if __name__ == "__main__":
     made_pages.write()  # links lead to them
-    write(*sys.argv[1:])
+    if sys.argv[1:] == ["--without-solutions"]:
+        write(STUDENTS, solutions=False)
+    else:
+        write(FOLDER)
