@@ -205,7 +205,7 @@ def test_the_text_says_what_there_is_to_see():
     promised = [c for c in MULTIPLES if c <= row["guarantee"]["multiple"]]
     assert [phase[16384, c] for c in promised] == 4 * ["slow"] + 2 * ["converged"]
     assert sum(value == "converged" and c > 2 for (_, c), value in phase.items()) == 21
-    assert (ROWS[16]["kantorovich"], row["kantorovich"]) == (17.9, 0.345)
+    assert (ROWS[256]["kantorovich"], row["kantorovich"]) == (2.86, 0.345)
     assert all("converged" == phase[width, c] for width in ROWS if width >= 8 for c in left if c >= 0.363)
 
 

@@ -322,7 +322,7 @@ def test_a_label_that_leads_nowhere_is_refused(source):
     ("tex", "expanded"),
     [
         ("\\norm{a_{\\bm{x}}}^2", "\\lVert a_{\\boldsymbol{x}} \\rVert^2"),
-        ("\\norm r + \\norm\\DF", "\\lVert r \\rVert + \\lVert \\mathrm{D}F \\rVert"),
+        ("\\norm r + \\norm\\DF", "\\lVert r \\rVert + \\lVert DF \\rVert"),
         ("\\norm{\\{1\\}}", "\\lVert \\{1\\} \\rVert"),
         ("x_\\R \\Real \\trace", "x_{\\mathbb{R}} \\Real \\trace"),
     ],

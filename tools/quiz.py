@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from notebook_environment import ROOT
 
 MACROS = (
-    r"Formulas are TeX with \newcommand{\norm}[1]{\lVert #1 \rVert}, \newcommand{\DF}{\mathrm{D}F},"
+    r"Formulas are TeX with \newcommand{\norm}[1]{\lVert #1 \rVert}, \newcommand{\DF}{DF},"
     r" \newcommand{\E}{\mathbb{E}}, \newcommand{\R}{\mathbb{R}}"
 )
 QUESTION = re.compile(

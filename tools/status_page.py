@@ -5,8 +5,10 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import sys
 
+import nbformat
 import run_times
 from notebook_environment import ROOT, notebooks
 
@@ -97,9 +99,15 @@ def stored(name):
     return json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def heading(path):
+    """The title of a chapter, formulas and all."""
+    text = nbformat.read(path, as_version=4).cells[0].source
+    return re.search("^# (.*)$", text, flags=re.MULTILINE)[1]
+
+
 def write():
     today = datetime.datetime.now(datetime.UTC).date()
-    rows = [f"| [](./{path.name}) | {run_time(path)} |" for path in notebooks()]
+    rows = [f"| [{heading(path)}](./{path.name}) | {run_time(path)} |" for path in notebooks()]
     versions = [f"| {name} | {importlib.metadata.version(name)} |" for name in PACKAGES]
     lines = [
         "# Status of this build",

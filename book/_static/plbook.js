@@ -13,6 +13,16 @@
       else box.removeAttribute("tabindex");
     }
   }
+  // A period or a comma stays with the formula or the code before it.
+  for (const symbol of document.querySelectorAll("article :is(span.math, code)")) {
+    const next = symbol.nextSibling;
+    const marks = next?.nodeType === Node.TEXT_NODE ? next.data.match(/^[.,;:?!)]+/)?.[0] : null;
+    if (!marks) continue;
+    next.data = next.data.slice(marks.length);
+    const together = Object.assign(document.createElement("span"), { className: "together" });
+    symbol.replaceWith(together);
+    together.append(symbol, marks);
+  }
   addEventListener("load", () => MathJax.startup.promise.then(markScrolling));
   addEventListener("resize", markScrolling);
 })();
