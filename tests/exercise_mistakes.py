@@ -37,7 +37,7 @@ peaks = [*peaks[:3], (half.losses / half.losses[0]).max().item()]""",
         "cells": "imports kernel-image-data",
         "mistakes": {
             "n x n": "a = torch.zeros(()).expand(system.num_parameters, system.num_parameters)",
-            "two different methods": "difference = ((a - a).abs().max() / a.abs().max()).item()",
+            "same method twice": "difference = ((a - a).abs().max() / a.abs().max()).item()",
             "largest entry": "difference = ((a - 2 * b).abs().max() / a.abs().max()).item()",
         },
     },
@@ -59,7 +59,7 @@ hessians = [torch.func.hessian(pl.toys.bowl(tilt).loss)(0 * center) for tilt in 
 lowest = [torch.linalg.eigvalsh(h)[0].item() for h in hessians]""",
             "at -tilt e_2": "lowest = [lowest[0] / 2, lowest[1]]",
             "moves with the tilt": """
-lowest[1] = torch.linalg.eigvalsh(torch.func.hessian(system.loss)(0.5 * center))[0].item()""",
+lowest[1] = torch.linalg.eigvalsh(torch.func.hessian(sphere.loss)(0.5 * center))[0].item()""",
         },
     },
     "ex-3-random": {
@@ -143,7 +143,7 @@ spectrum = pl.kernel_spectrum(pl.NetworkSystem(pl.MLP(64, [512]), with_negative,
         },
     },
     "ex-7-window": {
-        "cells": "imports first",
+        "cells": "imports first exponents",
         "expected": "2 < min(larger / smaller) and max(larger / smaller) < 3",
         "mistakes": {
             "mean over the seeds": "larger = larger[:1]",
