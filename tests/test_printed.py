@@ -84,7 +84,7 @@ def chapters_linked_on_site(names):
     for name in names:
         text = (SITE / f"{name}.html").read_text(encoding="utf-8")
         article = text[text.index("<article") : text.index("</article>")]
-        article = re.sub(r'<a class="headerlink".*?</a>', "", article)
+        article = re.sub(r'<a class="(headerlink|sd-stretched-link)[^>]*>', "", article)  # not printed
         hrefs = [urllib.parse.urldefrag(href)[0] for href in re.findall(r'<a\b[^>]*?\bhref="([^"]+)"', article)]
         targets = [urllib.parse.urljoin(f"{name}.html", href) for href in hrefs if "://" not in href]
         found[name] = {target.removesuffix(".html") for target in targets if target.endswith(".html")}
@@ -193,7 +193,7 @@ def test_a_toy_is_joined(toy):
     pdf = toy(first)
     assert starts(pdf) == [["one", 2], ["two", 3]] and pdf.outline[2][0].title == "There"
     text = pdf.pages[2].extract_text()
-    assert "The proof." in text and "Still" in text and "Moving" not in text and text.endswith("one3")
+    assert "The proof." in text and "Still" in text and "Moving" not in text and text.endswith("one 3")
     assert [other for number, other in links(pdf) if number == 2] == [3, "https://example.com/"]
     assert [other for number, other in links(pdf) if number == 1] == [2, 3, 3]
 
@@ -205,9 +205,9 @@ def test_a_toy_is_joined(toy):
     assert len(now) == 2 and len(now.items() & kept.items()) == 1
 
 
-@pytest.mark.parametrize("link", ["two.html#nowhere", "three.html", "#nowhere"])
+@pytest.mark.parametrize("link", ["two.html#nowhere", "three.html"])
 def test_a_link_without_a_place_is_reported(toy, link):
-    with pytest.raises(printed.BrokenLinks, match=r"one: \w+\.html" + link.removeprefix("two.html").removeprefix("three.html")):
+    with pytest.raises(printed.BrokenLinks, match=f"one: {link}"):
         toy(f'<p><a href="{link}">lost</a></p>')
 
 

@@ -159,8 +159,8 @@ FOCUSED = """
   const last = window.lastFocused;
   window.lastFocused = here;
   return {
-    name: here.outerHTML.slice(0, 80),
-    ours: here.matches(".toggle-button, summary, .explorable *, .bd-article [tabindex]"),
+    name: here.outerHTML.slice(0, 150),
+    ours: here.matches(".toggle-button, .bd-article summary, .explorable *, .bd-article [tabindex]"),
     back: Boolean(last && last.compareDocumentPosition(here) & Node.DOCUMENT_POSITION_PRECEDING),
     seen: (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== "none" || here.matches("[type=radio], [type=range]"),
     inside: box.width > 0 && box.bottom > 0 && box.top < innerHeight,
@@ -171,10 +171,13 @@ FOCUSED = """
 
 def tab_findings(page, count):
     """What is wrong on the way of `count` presses of the Tab key from the top of the page."""
+    page.add_style_tag(content="* { transition: none !important; }")
     first = None
     for _ in range(count):
         page.keyboard.press("Tab")
         focused = page.evaluate(FOCUSED)
+        if focused["name"] == first:
+            return  # once around
         if first is None:
             first = focused["name"]
             if "#main-content" not in first:
@@ -215,8 +218,8 @@ def test_the_skip_link_leads_to_the_content(site):
 
 def test_a_bad_way_for_the_keyboard_is_found(site):
     with site.opened(CHAPTER) as page:
-        page.add_style_tag(content=".toggle-button, .headerlink { outline: none !important; box-shadow: none !important; }")
-        page.evaluate("() => { document.querySelector('article .headerlink').tabIndex = 1; }")
+        page.add_style_tag(content=".toggle-button { outline: none !important; box-shadow: none !important; }")
+        page.evaluate("() => { document.querySelector('article a.reference').tabIndex = 1; }")
         found = list(tab_findings(page, 3))
         assert found[0].startswith("the first stop is no way") and any(text.startswith("a step back") for text in found)
         assert len(list(ours(page, ".toggle-button", 2))) == 2
@@ -275,7 +278,7 @@ def paints_without(site, name, pattern, seconds):
 
 def test_the_first_paint_does_not_wait_for_explorables(site):
     painted, count = paints_without(site, EXPLORABLE, "**/explorables/*.js", 30)
-    assert painted and count == 2
+    assert painted and count >= 2
 
 
 def test_a_script_that_blocks_is_found(reader_of, tmp_path):

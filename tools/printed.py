@@ -66,7 +66,7 @@ async () => {
 """
 
 FRONT_STYLE = """
-body { font: 13px/1.5 system-ui, sans-serif; color: #222; }
+body { font: 13px/1.5 system-ui, sans-serif; font-variant-ligatures: none; color: #222; }
 .cover { height: 900px; display: flex; flex-direction: column; justify-content: center; break-after: page; }
 .cover h1 { font-size: 56px; margin: 0; }
 .cover p { font-size: 18px; max-width: 34em; margin: 0.6em 0; }
@@ -146,7 +146,7 @@ async def opened(context, site, name, front=""):
 
 async def paper(page, title=""):
     """The page as a PDF, with a title at the foot."""
-    style = f"font: 10px system-ui, sans-serif; color: #555; margin: 0 {MARGIN}mm 5.2mm"
+    style = f"font: 10px system-ui, sans-serif; font-variant-ligatures: none; color: #555; margin: 0 {MARGIN}mm 5.2mm"
     return await page.pdf(
         format="A4",
         scale=SCALE,
