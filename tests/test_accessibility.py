@@ -15,27 +15,31 @@ KNOWN = [
     ("aria-deprecated-role", "div.citation", "the same"),
     ("aria-required-children", "div.citation-list", "docutils puts the links back beside the entries of the list"),
 ]
-# The themes differ in colors only.
-OPTIONS = {
-    "light": {"resultTypes": ["violations"]},
-    "dark": {"resultTypes": ["violations"], "runOnly": ["color-contrast", "link-in-text-block"]},
-}
-# A formula counts as its text, and a kind of token of the code once: else the colors take minutes.
+COLORS = ["color-contrast", "link-in-text-block"]
+THEMES = ("light", "dark")
+# A formula counts as its text.
 SIMPLIFY = """
 () => {
   for (const math of document.querySelectorAll("mjx-container")) math.replaceWith(math.querySelector("mjx-assistive-mml").textContent);
-  const seen = new Set();
-  for (const token of document.querySelectorAll(".highlight span[class]"))
-    if (seen.has(token.className)) token.replaceWith(...token.childNodes); else seen.add(token.className);
   document.body.normalize();
   document.head.insertAdjacentHTML("beforeend", "<style>* { transition: none !important; }</style>");
 }
 """
+# The themes differ in colors only; of all places that look alike, the colors of the first are judged: else it takes minutes.
 AUDIT = """
-async ([theme, options, known]) => {
+async ([theme, colors, known]) => {
   document.documentElement.dataset.theme = theme;
-  const { violations } = await axe.run(options);
-  return violations.flatMap(({ id, nodes }) => nodes.map(({ target, html }) => {
+  const look = (node) => node === document.body ? "" : [look(node.parentElement), node.localName, node.className,
+    node.getAttribute("style"), node.localName === "tr" && node.matches(":nth-child(even)")].join();
+  const places = new Map();
+  for (const node of document.body.querySelectorAll("*"))
+    if ([...node.childNodes].some(child => child.nodeType === Node.TEXT_NODE && child.data.trim()) && !places.has(look(node)))
+      places.set(look(node), node);
+
+  const results = [await axe.run({ include: [...places.values()] }, { resultTypes: ["violations"], runOnly: colors })];
+  const others = Object.fromEntries(colors.map(rule => [rule, { enabled: false }]));
+  if (theme === "light") results.push(await axe.run({ resultTypes: ["violations"], rules: others }));
+  return results.flatMap(result => result.violations).flatMap(({ id, nodes }) => nodes.map(({ target, html }) => {
     const element = document.querySelector(target[0]);
     return [theme, id, html.slice(0, 150), known.findIndex(([rule, place]) => rule === id && element.matches(place))];
   }));
@@ -50,7 +54,7 @@ def audit(reader, name):
     with reader.opened(name) as page:
         page.evaluate(SIMPLIFY)
         page.evaluate(AXE_SCRIPT)
-        return [Finding(*found) for theme, options in OPTIONS.items() for found in page.evaluate(AUDIT, [theme, options, KNOWN])]
+        return [Finding(*found) for theme in THEMES for found in page.evaluate(AUDIT, [theme, COLORS, KNOWN])]
 
 
 def news(findings):

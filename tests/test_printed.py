@@ -104,7 +104,7 @@ def test_each_chapter_begins_where_the_outline_says(book, texts):
     pages = [number for _, number in starts(book)]
     assert pages == sorted(set(pages))
     for title, number in starts(book):
-        assert texts[number].startswith(re.split("_|\u2019", title)[0]), title
+        assert title.split("_")[0] in texts[number].splitlines(), title
 
 
 def test_the_table_of_contents_has_the_numbers_of_the_pages(book, texts):
@@ -175,7 +175,7 @@ def toy(tmp_path):
         unavailable("Chromium is not installed, so no book is printed")
     site = tmp_path / "site"
 
-    def make(first, second="<h2 id='x'>end</h2>"):
+    def make(first, second="<p>end</p>"):
         site.mkdir(exist_ok=True)
         for name, text in {"one": first, "two": f"<section id='there'><h2>There</h2>{second}</section>"}.items():
             (site / f"{name}.html").write_text(BODY.format(head=STUB, name=name, text=text))

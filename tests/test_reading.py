@@ -176,7 +176,7 @@ def tab_findings(page, count):
     for _ in range(count):
         page.keyboard.press("Tab")
         focused = page.evaluate(FOCUSED)
-        if focused["name"] == first:
+        if focused["name"] == first or focused["name"].startswith("<body"):
             return  # once around
         if first is None:
             first = focused["name"]
@@ -205,7 +205,7 @@ def ours(page, selector, count):
 def test_the_keyboard_leads_through_the_page(site, name):
     with site.opened(name) as page:
         assert list(tab_findings(page, 60)) == []
-        assert list(ours(page, ".toggle-button, summary, .explorable :is(button, input), .bd-article [tabindex='0']", 12)) == []
+        assert list(ours(page, ".toggle-button, .bd-article summary, .explorable :is(button, input), .bd-article [tabindex='0']", 12)) == []
 
 
 def test_the_skip_link_leads_to_the_content(site):

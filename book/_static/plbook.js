@@ -6,6 +6,9 @@
   addEventListener("beforeprint", () => { theme = root.dataset.theme; root.dataset.theme = "light"; });
   addEventListener("afterprint", () => { root.dataset.theme = theme; });
 
+  // The theme's arrows in the side bar have no name.
+  for (const arrow of document.querySelectorAll("summary:has(> .toctree-toggle)")) arrow.ariaLabel = "Pages below this one";
+
   // What scrolls sideways can be reached by the keyboard.
   function markScrolling() {
     for (const box of document.querySelectorAll(".bd-content :is(pre, table, div.math, mjx-container[display])")) {
