@@ -2,10 +2,12 @@
 
 import re
 import urllib.parse
+from unittest.mock import MagicMock
 
 import chromium
 import printed
 import pytest
+import sphinx_site
 from notebook_environment import ROOT
 from pypdf import PdfReader
 from site_reader import SITE, unavailable
@@ -215,3 +217,12 @@ def test_without_chromium_there_is_a_notice(toy, monkeypatch, capsys):
     monkeypatch.setattr(chromium, "program", lambda: None)
     assert toy("<p>text</p>") is None
     assert "Chromium is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("program", ["chromium", None])
+def test_the_landing_page_has_a_link_only_where_there_is_chromium(monkeypatch, program):
+    monkeypatch.setattr(chromium, "program", lambda: program)
+    app = MagicMock()
+    sphinx_site.setup(app)
+    assert [call.args for call in app.tags.add.call_args_list] == [("printed",)] * bool(program)
+    assert "```{only} printed\n" in (ROOT / "book" / "index.md").read_text(encoding="utf-8")

@@ -36,6 +36,7 @@ def test_search_finds_a_statement_by_its_name(site, words):
         if words[-1].isdigit():
             assert found[0][1] == place, "a name typed in full comes first"
         assert not any("\\" in title for title, _ in found)
+        page.wait_for_selector("p.context mjx-container")
         assert page.visit.findings == []
 
 

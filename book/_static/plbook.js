@@ -9,6 +9,15 @@
   // The theme's arrows in the side bar have no name.
   for (const arrow of document.querySelectorAll("summary:has(> .toctree-toggle)")) arrow.ariaLabel = "Pages below this one";
 
+  // The lines that the search shows have formulas, too.
+  const results = document.getElementById("search-results");
+  if (results) {
+    new MutationObserver((changes) => {
+      const added = changes.flatMap((change) => [...change.addedNodes]).filter((node) => node.matches?.("p.context"));
+      if (added.length) MathJax.startup.promise.then(() => MathJax.typesetPromise(added));
+    }).observe(results, { childList: true, subtree: true });
+  }
+
   // What scrolls sideways can be reached by the keyboard.
   function markScrolling() {
     for (const box of document.querySelectorAll(".bd-content :is(pre, table, div.math, mjx-container[display])")) {
