@@ -9,6 +9,7 @@ import printed
 import pytest
 import sphinx_site
 from notebook_environment import ROOT
+from playwright.async_api import Error
 from pypdf import PdfReader
 from site_reader import SITE, unavailable
 
@@ -211,6 +212,25 @@ def test_a_toy_is_joined(toy):
 def test_a_link_without_a_place_is_reported(toy, link):
     with pytest.raises(printed.BrokenLinks, match=f"one: {link}"):
         toy(f'<p><a href="{link}">lost</a></p>')
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_a_page_is_tried_again_but_not_for_ever(toy, monkeypatch, failures):
+    paper, calls = printed.paper, []
+
+    async def failing(page, title=""):
+        calls.append(title)
+        if calls.count("one") <= failures and title == "one":
+            raise Error("Printing failed")
+        return await paper(page, title)
+
+    monkeypatch.setattr(printed, "paper", failing)
+    if failures == 1:
+        assert len(toy("<p>text</p>").pages) == 4
+    else:
+        with pytest.raises(Error, match="Printing failed"):
+            toy("<p>text</p>")
+    assert calls.count("one") == failures + (failures == 1)
 
 
 def test_without_chromium_there_is_a_notice(toy, monkeypatch, capsys):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import chromium
 from notebook_environment import ROOT
-from playwright.async_api import async_playwright
+from playwright.async_api import Error, async_playwright
 from pypdf import PdfReader, PdfWriter
 from pypdf.generic import ArrayObject, DecodedStreamObject, DictionaryObject, Fit, NameObject, NullObject, NumberObject, TextStringObject
 
@@ -28,6 +28,7 @@ SCALE = 0.75
 MARGIN, FOOT = 20, 22  # mm
 CONTENT_WIDTH = round((210 - 2 * MARGIN) / 25.4 * 96 / SCALE)  # CSS pixels
 AT_ONCE = 2
+TRIES = 3  # of some hundred pages, Chromium fails to print one when the machine is busy
 PATIENCE = 300_000  # milliseconds, for machines that are busy with other things
 POINTS_PER_MM = 72 / 25.4
 DIGIT_WIDTH = 0.556  # of Helvetica's size
@@ -160,11 +161,16 @@ async def paper(page, title=""):
 
 async def print_page(context, site, name):
     """The headings and the PDF of a page."""
-    page = await opened(context, site, f"{name}.html")
-    headings = await page.evaluate(PREPARE)
-    data = await paper(page, headings[0][1])
-    await page.close()
-    return headings, data
+    for left in reversed(range(TRIES)):
+        page = await opened(context, site, f"{name}.html")
+        try:
+            headings = await page.evaluate(PREPARE)
+            return headings, await paper(page, headings[0][1])
+        except Error:
+            if left == 0:
+                raise
+        finally:
+            await page.close()
 
 
 async def print_part(context, site, name, stem):
