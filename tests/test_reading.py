@@ -287,3 +287,26 @@ def test_a_script_that_blocks_is_found(reader_of, tmp_path):
     head = "<!doctype html><title>t</title><link rel='icon' href='data:,'>"
     (tmp_path / "blocked.html").write_text(f"{head}<script src='slow.js'></script><p>text</p>")
     assert paints_without(reader_of(tmp_path), "blocked.html", "**/slow.js", 2) == (False, 1)
+
+
+# Marks at the head of a line, after a formula or code that ends the line before.
+LOOSE = r"""
+() => [...document.querySelectorAll("article :is(span.math, code)")]
+  .filter(symbol => symbol.nextSibling?.nodeType === Node.TEXT_NODE && /^[.,;:?!)]/.test(symbol.nextSibling.data)
+    && !symbol.closest(".together")).length
+"""
+
+
+def test_marks_stay_with_the_formula_before_them(site):
+    with site.opened("book/05-techniques.html", width=375) as page:
+        assert page.evaluate(LOOSE) == 0 and page.locator(".together").count() > 50
+    with site.opened("book/05-techniques.html", width=375, java_script_enabled=False) as page:
+        assert page.evaluate(LOOSE) > 50
+
+
+@pytest.mark.parametrize("width, below", [(375, True), (1280, False)])
+def test_the_number_of_a_formula_stands_below_it_on_a_phone_only(site, width, below):
+    with site.opened("book/12-certificates.html", width=width) as page:
+        formula = page.locator("[id='equation-eq-center']")
+        number, drawn = formula.locator(".eqno").bounding_box(), formula.locator("mjx-math").bounding_box()
+        assert (number["y"] >= drawn["y"] + drawn["height"]) == below

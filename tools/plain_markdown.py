@@ -171,10 +171,9 @@ class Plain:
             return quoted(self.titled(argument, body))
         if name == "exercise" or name.startswith("prf:"):
             return quoted(self.titled(statement_name(name, argument) + ".", body))
-        if name == "solution" and not self.solutions:
-            return []
         if name == "solution":
-            return self.folded(re.sub("^Exercise", "Solution", self.place(argument).text), body, one_line)
+            title = re.sub("^Exercise", "Solution", self.place(argument).text)
+            return self.folded(title, body, one_line) if self.solutions else []
         if name in ADMONITIONS | {"dropdown"}:
             title = argument or name.title()
             if name == "dropdown" or "dropdown" in options.get("class", ""):

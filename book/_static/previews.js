@@ -48,6 +48,7 @@
   }
 
   async function open(link) {
+    if (!MathJax.typesetPromise) return; // still on its way
     const copy = await copyOf(link);
     if (!copy || !(link.matches(":hover") || link === document.activeElement)) return;
     close();
